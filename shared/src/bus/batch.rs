@@ -1,0 +1,1 @@
+//! Collecting what is due for one address into one message.

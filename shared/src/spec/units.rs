@@ -1,0 +1,121 @@
+//! Sizes and counts with their units in the type.
+
+use serde::{Deserialize, Serialize};
+
+/// A size or count that is refused, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{shown}` is not {kind}: {rule}")]
+pub struct UnitError {
+    kind: &'static str,
+    shown: String,
+    rule: &'static str,
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Reads `256M`, `1.5G`, `512MiB`, `1048576`: units are powers of 1024, as Docker has them.
+    ///
+    /// # Errors
+    /// [`UnitError`] for anything else, zero included.
+    pub fn parse(text: &str) -> Result<Self, UnitError> {
+        let refused = || UnitError {
+            kind: "a size",
+            shown: crate::name::shown(text),
+            rule: "give bytes or a number with K, M or G, such as \"256M\"",
+        };
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" | "kib" => 1 << 10,
+            "m" | "mb" | "mib" => 1 << 20,
+            "g" | "gb" | "gib" => 1 << 30,
+            _ => return Err(refused()),
+        };
+        let number: f64 = number.parse().map_err(|_| refused())?;
+        let bytes = number * factor as f64;
+        // Beyond 2^53 a float no longer counts bytes; no machine has that much.
+        if bytes < 1.0 || bytes > (1u64 << 53) as f64 {
+            return Err(refused());
+        }
+        Ok(Self(bytes as u64))
+    }
+}
+
+impl std::fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (unit, letter) = [(1u64 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")]
+            .into_iter()
+            .find(|(unit, _)| self.0 >= *unit && self.0 % unit == 0)
+            .unwrap_or((1, ""));
+        write!(f, "{}{letter}", self.0 / unit)
+    }
+}
+
+/// Processors, in thousandths of a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CpuCount(pub u32);
+
+impl CpuCount {
+    /// From a number of cores, such as 0.5; up to 1024.
+    ///
+    /// # Errors
+    /// [`UnitError`] when it is not above 0.001 or beyond 1024.
+    pub fn from_cores(cores: f64) -> Result<Self, UnitError> {
+        if (0.001..=1024.0).contains(&cores) {
+            Ok(Self((cores * 1000.0) as u32))
+        } else {
+            Err(UnitError { kind: "a number of processors", shown: cores.to_string(), rule: "give cores, such as 0.5 or 2" })
+        }
+    }
+
+    /// As the engine takes it: billionths of a core.
+    #[must_use]
+    pub const fn nanos(self) -> i64 {
+        self.0 as i64 * 1_000_000
+    }
+}
+
+/// Durations as whole milliseconds on the wire.
+pub(super) mod millis {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub(in crate::spec) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(in crate::spec) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_with_and_without_units() {
+        for (text, bytes) in [("1", 1), ("256M", 256 << 20), ("512MiB", 512 << 20), ("1.5g", 3 << 29), ("64 k", 64 << 10)] {
+            assert_eq!(ByteSize::parse(text), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["", "0", "-1", "1T", "M", "1e999", "nan", "1.2.3", "99999999999999999G"] {
+            assert!(ByteSize::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(ByteSize(256 << 20).to_string(), "256M");
+    }
+
+    #[test]
+    fn processors() {
+        assert_eq!(CpuCount::from_cores(0.5).map(CpuCount::nanos), Ok(500_000_000));
+        for cores in [0.0, -1.0, f64::NAN, f64::INFINITY, 2000.0] {
+            assert!(CpuCount::from_cores(cores).is_err());
+        }
+    }
+}
