@@ -1,1 +1,5 @@
+//! The hand: takes work from its own queue, does it with Git and a container engine, and says what
+//! it saw. Knows nothing of the database.
 
+pub mod log_sink;
+pub mod text;
