@@ -1,0 +1,55 @@
+# What people and CI run. Every target is a short script in scripts/, which says what it does and why.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+# rustup puts cargo here; a shell opened before it was installed does not know yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help
+help: ## List these targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+	  printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+.PHONY: up
+up: ## Build and run Longshore here, and deploy examples/hello with it (Ctrl-C stops; apps go on)
+	@scripts/up.sh
+
+.PHONY: down
+down: ## Remove everything that `make up` made: deployments, data, a Docker Engine it started
+	@scripts/down.sh
+
+.PHONY: test
+test: ## Everything CI checks, against a real PostgreSQL, RabbitMQ and Docker Engine
+	@scripts/test.sh
+
+.PHONY: clean-test
+clean-test: ## Stop the test services and remove what an interrupted `make test` left
+	@scripts/services.sh stop
+	@rm -rf .longshore/dev tests/audit/node_modules
+
+.PHONY: build
+build: ## Build the binary: target/debug/longshore
+	@$(CARGO) build --locked --bin longshore
+
+.PHONY: fmt
+fmt: ## Format the Rust code
+	@$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## Check format and lints, without running a test
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: sdl
+sdl: ## Write schema/schema.graphql from the code
+	@$(CARGO) run --quiet --locked --bin longshore -- sdl > schema/schema.graphql.new
+	@mv schema/schema.graphql.new schema/schema.graphql
+
+.PHONY: bench-deploy
+bench-deploy: ## Time a deploy against the same steps by hand (see bench/)
+	@scripts/install.sh test
+	@scripts/services.sh start
+	@scripts/base-images.sh
+	@. "$$(scripts/services.sh env)" && bench/deploy.sh
