@@ -1,0 +1,130 @@
+//! G1–G3: one changed file, from mutation to first answer, over the same steps by hand.
+
+use crate::floor::{Floor, until_answer};
+use crate::server::Server;
+use crate::table::Samples;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Instant;
+use testkit::git_server::{GitServer, Repository};
+
+/// How many files the application has, as in the published measurements of the floor.
+const FILES: usize = 60;
+
+pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
+    let git = GitServer::start().await;
+    let repository = application(&git);
+    let server = Server::start(binary).await?;
+    let mut floor = Floor::new().await?;
+
+    // Warm: base image, mirror, build cache, forwarder.
+    floor.deploy(&repository.url, "version-0 ").await?;
+    let deployment = server.api.create_git("bench", &repository.url).await;
+    let id = deployment["id"].as_str().context("an id")?.to_owned();
+    let url = server.api.until_status(&id, "RUNNING").await["url"]
+        .as_str()
+        .context("a URL")?
+        .to_owned();
+
+    let (mut by_hand, mut changed, mut visible, mut unchanged) = (
+        Samples::default(),
+        Samples::default(),
+        Samples::default(),
+        Samples::default(),
+    );
+    let mut revision = 1;
+    for round in 1..=rounds {
+        repository.commit("change", &[("index.html", &page(round))]);
+        let expected = format!("version-{round} ");
+        for contender in 0..2 {
+            if (round + contender) % 2 == 0 {
+                by_hand.push(floor.deploy(&repository.url, &expected).await?);
+            } else {
+                revision += 1;
+                let started = Instant::now();
+                redeploy(&server, &id).await?;
+                until_answer(&url, &expected).await?;
+                changed.push(started.elapsed());
+                server.api.until_latest(&id, revision, "RUNNING").await;
+                visible.push(started.elapsed());
+            }
+        }
+        revision += 1;
+        let started = Instant::now();
+        redeploy(&server, &id).await?;
+        server.api.until_latest(&id, revision, "RUNNING").await;
+        unchanged.push(started.elapsed());
+    }
+    println!("one deployment, {FILES} files, {rounds} rounds, median [quartiles], over the floor");
+    println!(
+        "{}",
+        by_hand.row("by hand: fetch, build, create, start, answer", None)
+    );
+    println!(
+        "{}",
+        changed.row("longshore: mutation to first answer", Some(&by_hand))
+    );
+    println!(
+        "{}",
+        visible.row("longshore: mutation to RUNNING visible", Some(&by_hand))
+    );
+    println!(
+        "{}",
+        unchanged.row("longshore: tree already built, to RUNNING", Some(&by_hand))
+    );
+    let share = control_plane(&server, &id).await?;
+    println!("\ncontrol plane, from the timestamps of each revision's events");
+    println!(
+        "{}",
+        share.row("mutation recorded to node's first report", None)
+    );
+    server.clean_up().await?;
+    floor.clean_up().await
+}
+
+fn application(git: &GitServer) -> Repository {
+    let mut files = testkit::fixture::hello("version-0 ");
+    let names: Vec<String> = (files.len()..FILES)
+        .map(|index| format!("file-{index}.txt"))
+        .collect();
+    files.extend(
+        names
+            .iter()
+            .map(|name| (name.as_str(), "the same in every version\n")),
+    );
+    git.repository("bench", &files)
+}
+
+fn page(round: usize) -> String {
+    format!("version-{round} ")
+}
+
+async fn redeploy(server: &Server, id: &str) -> Result<()> {
+    let answer = server.api.act("redeployDeployment", id).await;
+    anyhow::ensure!(answer.errors.is_empty(), "{answer:?}");
+    Ok(())
+}
+
+/// From REQUESTED (the orchestrator's clock) to FETCHING (the node's), which on one machine are one clock.
+async fn control_plane(server: &Server, id: &str) -> Result<Samples> {
+    let query = "query($id: ID!) { deployment(id: $id) { revisions(first: 50) { nodes { events { status at } } } } }";
+    let data = server.api.data(query, json!({ "id": id })).await;
+    let revisions = data["deployment"]["revisions"]["nodes"]
+        .as_array()
+        .context("revisions")?
+        .clone();
+    let at = |events: &Value, status: &str| -> Option<f64> {
+        let event = events
+            .as_array()?
+            .iter()
+            .find(|event| event["status"] == status)?;
+        let parsed: chrono::DateTime<chrono::Utc> = event["at"].as_str()?.parse().ok()?;
+        Some(parsed.timestamp_micros() as f64 / 1000.0)
+    };
+    let mut samples = Samples::default();
+    samples.extend(revisions.iter().filter_map(|revision| {
+        Some(at(&revision["events"], "FETCHING")? - at(&revision["events"], "REQUESTED")?)
+    }));
+    Ok(samples)
+}

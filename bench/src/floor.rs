@@ -1,0 +1,146 @@
+//! The floor: the same steps by hand, with nothing around them. Fetch with git2, build with
+//! BuildKit through the Engine's API and a warm cache, create, start, first answer.
+
+use anyhow::{Context, Result};
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
+use bollard::query_parameters::{
+    BuildImageOptionsBuilder, BuilderVersion, CreateContainerOptions,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions,
+};
+use futures::StreamExt;
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Does one deployment by hand.
+pub(crate) struct Floor {
+    docker: Docker,
+    tag: String,
+    container: Option<String>,
+}
+
+impl Floor {
+    pub(crate) async fn new() -> Result<Self> {
+        let docker = Docker::connect_with_defaults()?.negotiate_version().await?;
+        Ok(Self {
+            docker,
+            tag: format!("longshore-bench-floor:{}", uuid::Uuid::new_v4().simple()),
+            container: None,
+        })
+    }
+
+    /// From nothing fetched to the first answer that says `expected`.
+    pub(crate) async fn deploy(&mut self, url: &str, expected: &str) -> Result<Duration> {
+        self.remove_container().await?;
+        let port = testkit::free_port();
+        let started = Instant::now();
+        let folder = tempfile::tempdir()?;
+        let tree = folder.path().to_owned();
+        let url = url.to_owned();
+        tokio::task::spawn_blocking(move || fetch(&url, &tree)).await??;
+        self.build(folder.path()).await?;
+        let id = self.create(port).await?;
+        self.docker
+            .start_container(&id, None::<StartContainerOptions>)
+            .await?;
+        self.container = Some(id);
+        until_answer(&format!("http://127.0.0.1:{port}/"), expected).await?;
+        Ok(started.elapsed())
+    }
+
+    async fn build(&self, tree: &Path) -> Result<()> {
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.follow_symlinks(false);
+        for entry in std::fs::read_dir(tree)? {
+            let path = entry?.path();
+            let name = path.file_name().context("a name")?.to_owned();
+            if name != ".git" {
+                archive.append_path_with_name(&path, name)?;
+            }
+        }
+        let options = BuildImageOptionsBuilder::default()
+            .dockerfile("Dockerfile")
+            .t(&self.tag)
+            .rm(true)
+            .version(BuilderVersion::BuilderBuildKit)
+            .session(&uuid::Uuid::new_v4().to_string())
+            .build();
+        let body = bollard::body_full(archive.into_inner()?.into());
+        let mut events = self.docker.build_image(options, None, Some(body));
+        while let Some(event) = events.next().await {
+            event?;
+        }
+        Ok(())
+    }
+
+    async fn create(&self, port: u16) -> Result<String> {
+        let binding = PortBinding {
+            host_ip: Some("127.0.0.1".to_owned()),
+            host_port: Some(port.to_string()),
+        };
+        let host_config = HostConfig {
+            port_bindings: Some(HashMap::from([(
+                "8000/tcp".to_owned(),
+                Some(vec![binding]),
+            )])),
+            ..HostConfig::default()
+        };
+        let body = ContainerCreateBody {
+            image: Some(self.tag.clone()),
+            exposed_ports: Some(vec!["8000/tcp".to_owned()]),
+            host_config: Some(host_config),
+            ..ContainerCreateBody::default()
+        };
+        Ok(self
+            .docker
+            .create_container(None::<CreateContainerOptions>, body)
+            .await?
+            .id)
+    }
+
+    async fn remove_container(&mut self) -> Result<()> {
+        if let Some(id) = self.container.take() {
+            let options = RemoveContainerOptionsBuilder::default()
+                .force(true)
+                .v(true)
+                .build();
+            self.docker.remove_container(&id, Some(options)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what the floor made.
+    pub(crate) async fn clean_up(mut self) -> Result<()> {
+        self.remove_container().await?;
+        let options = RemoveImageOptionsBuilder::default().force(true).build();
+        self.docker
+            .remove_image(&self.tag, Some(options), None)
+            .await?;
+        Ok(())
+    }
+}
+
+fn fetch(url: &str, into: &Path) -> Result<()> {
+    let mut options = git2::FetchOptions::new();
+    options.depth(1).download_tags(git2::AutotagOption::None);
+    git2::build::RepoBuilder::new()
+        .fetch_options(options)
+        .clone(url, into)?;
+    Ok(())
+}
+
+/// Asks until the answer is there; a refused connection costs a millisecond.
+pub(crate) async fn until_answer(url: &str, expected: &str) -> Result<()> {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < patience {
+        if testkit::body_of(url)
+            .await
+            .is_some_and(|body| body.contains(expected))
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    anyhow::bail!("{url} did not answer {expected:?}")
+}

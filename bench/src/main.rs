@@ -1,0 +1,54 @@
+//! Benchmarks: ratios to a floor measured in the same run, never timed tests.
+//!
+//! `bench deploy` measures G1–G3: what a deployment of one changed file costs over the same steps
+//! done by hand, and what the control plane's share of it is. `bench memory` measures G9: what the
+//! roles hold while idle. Both need a Docker Engine with the `busybox` base image.
+#![allow(
+    clippy::print_stdout,
+    reason = "a table on standard output is what this program is for"
+)]
+
+mod deploy;
+mod floor;
+mod memory;
+mod server;
+mod table;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Measures Longshore against floors of the same run.
+#[derive(Parser)]
+struct Arguments {
+    /// The `longshore` binary to measure; build it with `--release` first.
+    #[arg(long, default_value = "target/release/longshore")]
+    binary: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// One changed file: mutation to first answer, over fetch + build + create + start + answer by hand.
+    Deploy {
+        /// Rounds; each measures every contender once, in rotated order.
+        #[arg(long, default_value_t = 12)]
+        rounds: usize,
+    },
+    /// Proportional set size of each role while idle.
+    Memory,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    anyhow::ensure!(
+        arguments.binary.is_file(),
+        "{} is not there: build it first",
+        arguments.binary.display()
+    );
+    match arguments.what {
+        What::Deploy { rounds } => deploy::run(&arguments.binary, rounds).await,
+        What::Memory => memory::run(&arguments.binary).await,
+    }
+}

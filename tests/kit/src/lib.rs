@@ -1,0 +1,71 @@
+//! The world around a Longshore under test: Git over HTTP, links that can be cut, databases and
+//! virtual hosts of a test's own, the public API as a client writes it, and what Docker itself says.
+//!
+//! Shared by the end-to-end tests and the benchmarks. It knows nothing of the crates inside the
+//! binary, and it fails loudly: a broken test environment must never look like a passing test.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test kit fails loudly"
+)]
+
+pub mod api;
+pub mod docker;
+pub mod fixture;
+pub mod git_server;
+pub mod proxy;
+pub mod services;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// The token that every server of the tests is given.
+pub const TOKEN: &str = "end-to-end-token-0123456789abcdef0123456789abcdef";
+
+/// How long a condition may take to come true on a busy two-core machine. Tests end as soon as it
+/// does; nothing is asserted about durations.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until `condition` gives a value; panics with `what` when it does not come.
+pub async fn eventually<T, F, Fut>(what: &str, mut condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "after {PATIENCE:?}, still not: {what}"
+        );
+        // Conditions are seen from outside the processes: there is no event to wait for here.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The body of a GET, when it answers 200 within two seconds.
+pub async fn body_of(url: &str) -> Option<String> {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(2))
+        .build()
+        .expect("a client");
+    let response = client.get(url).send().await.ok()?;
+    if !response.status().is_success() {
+        return None;
+    }
+    response.text().await.ok()
+}
+
+/// A port that nobody listens on now.
+#[must_use]
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("an address")
+        .port()
+}
