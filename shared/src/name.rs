@@ -120,6 +120,7 @@ macro_rules! names {
     ($($(#[$doc:meta])* $name:ident, $kind:literal, $grammar:path);+ $(;)?) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "sea-orm", derive(sea_orm::DeriveValueType), sea_orm(value_type = "String"))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 

@@ -22,6 +22,7 @@ macro_rules! words {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "graphql", derive(async_graphql::Enum))]
+        #[cfg_attr(feature = "sea-orm", derive(sea_orm::DeriveValueType), sea_orm(value_type = "String"))]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+
         }
@@ -191,6 +192,20 @@ words! {
         Rolling = "ROLLING",
         /// Like rolling, with a share of the traffic first.
         Canary = "CANARY",
+    }
+}
+
+words! {
+    /// What a revision was made for.
+    RevisionCause {
+        /// The deployment was created.
+        Created = "CREATED",
+        /// Somebody asked for it.
+        Redeploy = "REDEPLOY",
+        /// The watched ref names another commit.
+        NewCommit = "NEW_COMMIT",
+        /// Somebody went back to an earlier revision.
+        Rollback = "ROLLBACK",
     }
 }
 

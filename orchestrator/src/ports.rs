@@ -1,0 +1,1 @@
+//! Which ports a deployment may use: pure allocation over a node's leases.

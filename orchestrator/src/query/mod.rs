@@ -1,0 +1,23 @@
+//! What people may read. Everything that a list needs is read in batches: no query per row.
+
+mod cursor;
+mod deployment;
+mod node;
+mod revision;
+
+pub use cursor::{Edge, Page, PageOf};
+pub use deployment::{DeploymentFilter, LabelFilter};
+
+use crate::store::Store;
+
+/// What people may read. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queries {
+    store: Store,
+}
+
+impl Queries {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
