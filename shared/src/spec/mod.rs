@@ -83,7 +83,8 @@ pub enum ImageSpec {
 
 /// How an image is built from the fetched tree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+// Not `type` again: its fields stand beside those of [`ImageSpec`].
+#[serde(tag = "by", rename_all = "snake_case")]
 pub enum BuildSpec {
     /// By a Dockerfile of the repository, relative to the build context.
     Dockerfile {
