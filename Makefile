@@ -49,7 +49,8 @@ sdl: ## Write schema/schema.graphql from the code
 
 .PHONY: bench-deploy
 bench-deploy: ## Time a deploy against the same steps by hand (see bench/)
-	@scripts/install.sh test
-	@scripts/services.sh start
-	@scripts/base-images.sh
-	@. "$$(scripts/services.sh env)" && bench/deploy.sh
+	@scripts/install.sh up
+	@scripts/services.sh start docker
+	@scripts/base-images.sh busybox
+	@$(CARGO) build --release --locked --bin longshore
+	@$(CARGO) run --quiet --release --locked -p bench -- deploy

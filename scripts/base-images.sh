@@ -107,6 +107,7 @@ make_debian() {
       changes+=(-c "ENV $variable=/etc/ssl/certs/ca-certificates.crt")
     done
   fi
+  # shellcheck disable=SC2016 # the inner shell expands it, as root
   as_root bash -c 'cd "$1" && rm -rf var/lib/apt/lists/* var/cache/* var/log/* usr/share/{doc,man,info,locale}/* \
     usr/share/zoneinfo/right etc/resolv.conf etc/hostname && mkdir -p var/cache/apt/archives/partial' - "$root"
   # What the real image has too: packages installed later bring no documentation either.

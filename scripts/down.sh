@@ -52,15 +52,12 @@ destroy_all() {
 
 # Removes what still carries the label of one deployment of ours, and nothing else.
 sweep() {
-  local filter="label=longshore.deployment=$1" kind found
-  found="$(docker ps -aq --filter "$filter")"
-  [[ -z "$found" ]] || docker rm -f -v $found >/dev/null
-  for kind in network volume image; do
-    found="$(docker "$kind" ls -q --filter "$filter" | sort -u)"
-    [[ -z "$found" ]] || docker "$kind" rm ${force[$kind]:-} $found >/dev/null
-  done
-}
-declare -A force=([image]=-f)
+  local filter="label=longshore.deployment=$1"
+  docker ps -aq --filter "$filter" | xargs -r docker rm -f -v
+  docker network ls -q --filter "$filter" | xargs -r docker network rm
+  docker volume ls -q --filter "$filter" | xargs -r docker volume rm
+  docker image ls -q --filter "$filter" | sort -u | xargs -r docker image rm -f
+} >/dev/null
 
 mkdir -p "$run"
 trap finish EXIT

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the paths are lib.sh's
 # A Docker Engine on the default socket, for machines where none answers (no systemd, a container,
 # a CI sandbox). Where one answers, it is used as it is and never touched.
 #
@@ -11,7 +11,9 @@ engine=/var/lib/longshore-engine
 engine_exec=/run/longshore-engine
 engine_socket=/var/run/docker.sock
 
-docker_mark() { printf '%s/users/%s-%s\n' "$engine" "$1" "$(printf %s "$repo" | cksum | cut -d' ' -f1)"; }
+docker_mark() {
+  printf '%s/users/%s-%s\n' "$engine" "$1" "$(printf %s "$repo:$up_state:$dev_state" | cksum | cut -d' ' -f1)"
+}
 
 docker_is_ours() { as_root test -f "$engine/pid" && pid_of "$engine/pid" >/dev/null; }
 
@@ -60,7 +62,7 @@ docker_stop() {
   docker_is_ours || return 0
   as_root rm -f "$(docker_mark "$1")"
   if [[ -n "$(ls -A "$engine/users")" ]]; then
-    note "Docker Engine: still in use by $(ls "$engine/users" | tr '\n' ' ')"
+    note "Docker Engine: still in use by $(cd "$engine/users" && echo *)"
     return 0
   fi
   local container
@@ -80,6 +82,7 @@ as_root_pid_end() {
   if ((EUID == 0)); then
     pid_end "$1" 30
   else
+    # shellcheck disable=SC2016 # the inner shell expands these, as root
     as_root bash -c '. "$1"; pid_end "$2" 30' - "$repo/scripts/lib.sh" "$1"
   fi
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the paths are lib.sh's
 # A private PostgreSQL: its own data directory, a free port on 127.0.0.1, no Unix socket. It never
 # syncs to disk, which is several times faster and right for data that no test wants to keep.
 

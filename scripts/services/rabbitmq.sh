@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the paths are lib.sh's
 # A private RabbitMQ with the management API, on free ports of 127.0.0.1, with an Erlang node name
 # and a port mapper (epmd) of its own, so that it cannot meet another broker of this machine.
 #

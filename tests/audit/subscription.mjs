@@ -36,7 +36,9 @@ async function strangerIsRefused({ url }) {
     }
   } catch (error) {
     if (error instanceof TypeError) throw error;
-    return;
+    // A close code says that the server refused; anything else would be a server that is not there.
+    if (error.code >= 4400 || error.code === 1002 || error.code === 1008) return;
+    throw new Error(`a stranger was not refused but: ${error.message ?? error.code}`);
   } finally {
     await client.dispose();
   }
