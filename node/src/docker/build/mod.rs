@@ -1,0 +1,260 @@
+//! Building an image from a fetched tree.
+//!
+//! BuildKit does it, through the Engine's API: it is some 200 ms quicker than the classic builder
+//! and knows `RUN --mount`. Two things about it shape this module:
+//!
+//! - BuildKit ignores the API's memory field. Where the node can write the control group that the
+//!   engine keeps BuildKit's processes in, the limit is set there ([`memory`]); where it cannot,
+//!   a build with a memory limit goes to the classic builder, which obeys the field.
+//! - A `# syntax=` line makes BuildKit fetch and run a program from a registry as the builder. That
+//!   never happens here ([`dockerfile`]).
+//!
+//! The engine ends a build when its client goes away, so cancelling is dropping the stream.
+
+mod dockerfile;
+mod memory;
+mod progress;
+
+pub(super) use memory::BuilderMemory;
+
+use super::client::{Engine, QUICK};
+use super::error::{EngineError, shown};
+use super::image::ImageInfo;
+use super::labels;
+use crate::log_sink::LogSink;
+use bollard::Docker;
+use bollard::models::BuildInfo;
+use bollard::query_parameters::{BuildImageOptions, BuilderVersion};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use memory::MemoryLimit;
+use progress::Progress;
+use shared::id::DeploymentId;
+use shared::name::NodeName;
+use shared::spec::ByteSize;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio_util::io::ReaderStream;
+use tokio_util::sync::CancellationToken;
+
+const DOING: &str = "building an image";
+
+/// An image to be built.
+#[derive(Clone, Debug)]
+pub struct BuildOrder {
+    /// The deployment that it is for.
+    pub deployment: DeploymentId,
+    /// The node that builds it.
+    pub node: NodeName,
+    /// The build context: an uncompressed tar in ustar or GNU format, which the node made and may
+    /// change.
+    pub context_tar: PathBuf,
+    /// The Dockerfile's path inside the tar.
+    pub dockerfile: String,
+    /// The tag that the image gets, from [`super::image_tag`].
+    pub tag: String,
+    /// How long it may take.
+    pub time_limit: Duration,
+    /// How much memory the build's processes may use.
+    pub memory_limit: Option<ByteSize>,
+}
+
+/// Why there is no image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// A step failed, or the Dockerfile is wrong.
+    #[error("{detail}")]
+    Failed {
+        /// The failing step, its last lines and the builder's words.
+        detail: String,
+    },
+    /// It took longer than it may.
+    #[error("the build took longer than {} s, during: {step}", limit.as_secs())]
+    Timeout {
+        /// The limit.
+        limit: Duration,
+        /// What was being done when the time was over.
+        step: String,
+    },
+    /// It was cancelled.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// The engine could not do it, whatever the repository says.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Engine {
+    /// Builds an image and says line by line what is done. No image, container or process of the
+    /// build is left behind when it fails, except what the builder caches to build faster.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build(
+        &self,
+        order: &BuildOrder,
+        log: &LogSink,
+        cancel: &CancellationToken,
+    ) -> Result<ImageInfo, BuildError> {
+        dockerfile::disarm(order, log).await?;
+        let memory = self.memory_limit(order, log).await?;
+        let docker = self
+            .docker(DOING)
+            .await?
+            .with_timeout(order.time_limit + QUICK);
+        let docker = with_memory_fields(docker, &memory);
+        let mut progress = Progress::new(log.clone());
+        let built = {
+            let steps = start(&docker, order, &memory).await?;
+            tokio::select! {
+                built = tokio::time::timeout(order.time_limit, follow(steps, &mut progress)) => built,
+                () = cancel.cancelled() => return Err(BuildError::Cancelled),
+            }
+        };
+        match built {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failure(error, &progress, &memory)),
+            Err(_) => {
+                return Err(BuildError::Timeout {
+                    limit: order.time_limit,
+                    step: progress.current_step(),
+                });
+            }
+        }
+        self.image(&order.tag)
+            .await?
+            .ok_or_else(|| BuildError::Failed {
+                detail: progress.failure("the builder ended without making an image"),
+            })
+    }
+
+    async fn memory_limit(
+        &self,
+        order: &BuildOrder,
+        log: &LogSink,
+    ) -> Result<MemoryLimit, EngineError> {
+        let info = self.info().await?;
+        let Some(limit) = order.memory_limit else {
+            return Ok(if info.buildkit {
+                MemoryLimit::None
+            } else {
+                MemoryLimit::Classic(None)
+            });
+        };
+        if !info.buildkit {
+            return Ok(MemoryLimit::Classic(Some(limit)));
+        }
+        let in_reach = self.is_local() && info.containers_reachable;
+        match self
+            .builder_memory()
+            .limit(info.cgroup_driver, in_reach, limit)
+        {
+            Ok(guard) => Ok(MemoryLimit::ControlGroup(guard)),
+            Err(reason) => {
+                tracing::debug!(%reason, "no memory limit for BuildKit: building with the classic builder");
+                log.system(
+                    "building with the engine's classic builder, which keeps the memory limit",
+                );
+                Ok(MemoryLimit::Classic(Some(limit)))
+            }
+        }
+    }
+}
+
+type Steps<'a> = BoxStream<'a, Result<BuildInfo, bollard::errors::Error>>;
+
+async fn start<'a>(
+    docker: &'a Docker,
+    order: &BuildOrder,
+    memory: &MemoryLimit,
+) -> Result<Steps<'a>, BuildError> {
+    let unreadable = |error: std::io::Error| BuildError::Failed {
+        detail: format!("the build context could not be read: {error}"),
+    };
+    let context = tokio::fs::File::open(&order.context_tar)
+        .await
+        .map_err(unreadable)?;
+    let body = bollard::body_try_stream(ReaderStream::with_capacity(context, 64 * 1024));
+    Ok(docker
+        .build_image(options(order, memory), None, Some(body))
+        .boxed())
+}
+
+/// The classic builder's memory fields, which the client itself counts in 32 bits.
+fn with_memory_fields(docker: Docker, memory: &MemoryLimit) -> Docker {
+    let MemoryLimit::Classic(Some(limit)) = memory else {
+        return docker;
+    };
+    let limit = limit.0;
+    docker.with_request_modifier(move |mut request| {
+        let uri = format!("{}&memory={limit}&memswap={limit}", request.uri());
+        match uri.parse() {
+            Ok(uri) => *request.uri_mut() = uri,
+            // Digits behind an address that was one before.
+            Err(error) => tracing::warn!(%error, "the build runs without a memory limit"),
+        }
+        request
+    })
+}
+
+async fn follow(
+    mut steps: Steps<'_>,
+    progress: &mut Progress,
+) -> Result<(), bollard::errors::Error> {
+    while let Some(step) = steps.next().await {
+        progress.take(step?);
+    }
+    progress.finish();
+    Ok(())
+}
+
+fn options(order: &BuildOrder, memory: &MemoryLimit) -> BuildImageOptions {
+    let classic = matches!(memory, MemoryLimit::Classic(_));
+    // Cache mounts have names that anybody can choose; this keeps each deployment's apart.
+    let namespace = [(
+        "BUILDKIT_CACHE_MOUNT_NS".to_owned(),
+        order.deployment.to_string(),
+    )];
+    BuildImageOptions {
+        dockerfile: order.dockerfile.clone(),
+        t: Some(order.tag.clone()),
+        rm: true,
+        forcerm: true,
+        labels: Some(labels::of_deployment(order.deployment, &order.node)),
+        buildargs: (!classic).then(|| HashMap::from(namespace)),
+        version: if classic {
+            BuilderVersion::BuilderV1
+        } else {
+            BuilderVersion::BuilderBuildKit
+        },
+        session: (!classic).then(|| uuid::Uuid::new_v4().to_string()),
+        ..Default::default()
+    }
+}
+
+/// What went wrong, with the step that did and its last lines.
+fn failure(error: bollard::errors::Error, progress: &Progress, memory: &MemoryLimit) -> BuildError {
+    match EngineError::from_client(DOING, error) {
+        EngineError::Refused { message, .. }
+        | EngineError::NotFound { message, .. }
+        | EngineError::Conflict { message, .. }
+        | EngineError::PortTaken { message, .. } => {
+            let mut detail = progress.failure(&message);
+            // 128 + SIGKILL: nobody else kills a build's processes.
+            if let (true, Some(limit)) = (message.contains("137"), memory.bytes()) {
+                detail.push_str(&format!(
+                    "\n(killed: most likely for using more memory than a build may, {limit})"
+                ));
+            }
+            BuildError::Failed {
+                detail: shown(&detail),
+            }
+        }
+        error @ (EngineError::Unavailable { .. }
+        | EngineError::NoSpace { .. }
+        | EngineError::Exhausted { .. }
+        | EngineError::Timeout { .. }
+        | EngineError::Garbled { .. }) => BuildError::Engine(error),
+    }
+}

@@ -1,0 +1,326 @@
+//! What the builders say, told the way a person wants to read it: each step as it begins, what it
+//! prints, what came from the cache, and how long a slow one took.
+
+use crate::log_sink::LogSink;
+use crate::text::clean_line;
+use bollard::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog};
+use bollard::models::{BuildInfo, BuildInfoAux};
+use shared::status::LogStream;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+/// How many lines of a failed step its failure tells.
+const TAIL: usize = 20;
+
+/// The longest line that is kept while its end has not come, in bytes.
+const LINE_LIMIT: usize = 8 * 1024;
+
+/// A step that took longer than this says how long.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Follows one build.
+pub(super) struct Progress {
+    log: LogSink,
+    /// Steps of a BuildKit build by their digest; there are as many as instructions.
+    steps: HashMap<String, Step>,
+    /// The step that is being done: the latest that was announced.
+    current: String,
+    /// What the classic builder prints; it does one step after the other.
+    classic: Step,
+}
+
+#[derive(Default)]
+struct Step {
+    name: String,
+    announced: bool,
+    done: bool,
+    error: Option<String>,
+    stdout: Partial,
+    stderr: Partial,
+    tail: VecDeque<String>,
+}
+
+/// A line whose end has not come.
+#[derive(Default)]
+struct Partial(Vec<u8>);
+
+impl Partial {
+    /// The lines that end with these bytes.
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LINE_LIMIT.saturating_sub(self.0.len());
+            self.0.extend_from_slice(&part[..part.len().min(room)]);
+            if part.last() == Some(&b'\n') {
+                lines.extend(self.take());
+            }
+        }
+        lines
+    }
+
+    fn take(&mut self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.0);
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_end_matches(['\n', '\r']);
+        // A progress bar draws over itself: its last state is what one would see.
+        Some(text.rsplit('\r').next().unwrap_or(text).to_owned())
+    }
+}
+
+impl Step {
+    fn say(&mut self, log: &LogSink, stream: LogStream, line: &str) {
+        log.line(stream, line);
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(clean_line(line));
+    }
+}
+
+impl Progress {
+    pub(super) fn new(log: LogSink) -> Self {
+        Self {
+            log,
+            steps: HashMap::new(),
+            current: "preparing".to_owned(),
+            classic: Step::default(),
+        }
+    }
+
+    /// Tells one message of the builder.
+    pub(super) fn take(&mut self, info: BuildInfo) {
+        if let Some(text) = info.stream {
+            for line in self.classic.stdout.push(text.as_bytes()) {
+                self.take_classic(&line);
+            }
+        }
+        if let Some(BuildInfoAux::BuildKit(status)) = info.aux {
+            self.take_buildkit(status);
+        }
+        // The classic builder pulls a base image with these; counting is left out.
+        let counted = info
+            .progress_detail
+            .is_some_and(|detail| detail.total.is_some());
+        if let (Some(status), false) = (info.status, counted) {
+            self.log.line(LogStream::Stdout, &status);
+        }
+    }
+
+    /// Tells what was printed without a line end.
+    pub(super) fn finish(&mut self) {
+        if let Some(line) = self.classic.stdout.take() {
+            self.take_classic(&line);
+        }
+        for step in self.steps.values_mut() {
+            flush(step, &self.log);
+        }
+    }
+
+    /// The step that is being done.
+    pub(super) fn current_step(&self) -> String {
+        self.current.clone()
+    }
+
+    /// The failing step, its last lines, and the builder's words.
+    pub(super) fn failure(&self, message: &str) -> String {
+        // A step beside the failing one is cancelled with it; that one is not the cause.
+        let guilty = |step: &&Step| {
+            step.error
+                .as_deref()
+                .is_some_and(|error| !error.contains("context canceled"))
+        };
+        let step = self.steps.values().find(guilty).unwrap_or(&self.classic);
+        let mut lines = Vec::new();
+        if !step.name.is_empty() {
+            lines.push(step.name.clone());
+        }
+        lines.extend(step.tail.iter().cloned());
+        lines.push(message.to_owned());
+        lines.join("\n")
+    }
+
+    fn take_buildkit(&mut self, status: StatusResponse) {
+        for vertex in status.vertexes {
+            self.take_vertex(vertex);
+        }
+        for printed in status.logs {
+            self.take_printed(&printed);
+        }
+    }
+
+    fn take_vertex(&mut self, vertex: Vertex) {
+        let step = self.steps.entry(vertex.digest).or_default();
+        step.name = clean_line(&vertex.name);
+        if !vertex.error.is_empty() {
+            step.error = Some(vertex.error);
+        }
+        // How BuildKit gets its context and Dockerfile is nobody's concern.
+        if step.name.starts_with("[internal]") || vertex.started.is_none() {
+            return;
+        }
+        if !step.announced {
+            step.announced = true;
+            self.current.clone_from(&step.name);
+            let cached = if vertex.cached { "CACHED " } else { "" };
+            self.log
+                .line(LogStream::Stdout, &format!("{cached}{}", step.name));
+        } else if vertex.cached && !step.done {
+            self.log
+                .line(LogStream::Stdout, &format!("CACHED {}", step.name));
+        }
+        if let (Some(started), Some(completed), false) =
+            (vertex.started, vertex.completed, step.done)
+        {
+            step.done = true;
+            flush(step, &self.log);
+            let nanos = i64::from(completed.nanos - started.nanos);
+            let took = (completed.seconds - started.seconds) as f64 + nanos as f64 / 1e9;
+            if took >= SLOW.as_secs_f64() {
+                self.log.line(
+                    LogStream::Stdout,
+                    &format!("done in {took:.1} s: {}", step.name),
+                );
+            }
+        }
+    }
+
+    fn take_printed(&mut self, printed: &VertexLog) {
+        let step = self.steps.entry(printed.vertex.clone()).or_default();
+        let error = printed.stream == 2;
+        let (partial, stream) = if error {
+            (&mut step.stderr, LogStream::Stderr)
+        } else {
+            (&mut step.stdout, LogStream::Stdout)
+        };
+        for line in partial.push(&printed.msg) {
+            step.say(&self.log, stream, &line);
+        }
+    }
+
+    /// `Step 2/4 : RUN x`, what it prints, and the builder's own remarks between them.
+    fn take_classic(&mut self, line: &str) {
+        if let Some((count, instruction)) = line
+            .strip_prefix("Step ")
+            .and_then(|rest| rest.split_once(" : "))
+        {
+            self.classic.name = clean_line(&format!("[{count}] {instruction}"));
+            self.classic.tail.clear();
+            self.current.clone_from(&self.classic.name);
+            self.log.line(LogStream::Stdout, &self.classic.name);
+        } else if line == " ---> Using cache" {
+            self.log
+                .line(LogStream::Stdout, &format!("CACHED {}", self.classic.name));
+        } else if !is_remark(line) {
+            self.classic.say(&self.log, LogStream::Stdout, line);
+        }
+    }
+}
+
+fn is_remark(line: &str) -> bool {
+    let remarks = [
+        " ---> ",
+        "Removing intermediate container ",
+        "Successfully built ",
+        "Successfully tagged ",
+    ];
+    line.trim().is_empty() || remarks.iter().any(|remark| line.starts_with(remark))
+}
+
+fn flush(step: &mut Step, log: &LogSink) {
+    if let Some(line) = step.stdout.take() {
+        step.say(log, LogStream::Stdout, &line);
+    }
+    if let Some(line) = step.stderr.take() {
+        step.say(log, LogStream::Stderr, &line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_progress_bar_is_told_once() {
+        let mut partial = Partial::default();
+        assert!(partial.push(b" 10%\r 50%\r").is_empty());
+        assert_eq!(partial.push(b"100%\r\nnext"), ["100%"]);
+        assert_eq!(partial.take().as_deref(), Some("next"));
+    }
+
+    #[test]
+    fn the_classic_builders_words_are_told_like_buildkits() {
+        let (log, mut lines) = LogSink::collecting();
+        let mut progress = Progress::new(log);
+        for text in [
+            "Step 1/2 : FROM a",
+            "\n",
+            " ---> 123\nStep 2/2 : RUN b\n ---> Running in 9\nhello\n",
+            "oops",
+        ] {
+            progress.take(BuildInfo {
+                stream: Some(text.to_owned()),
+                ..Default::default()
+            });
+        }
+        progress.finish();
+        assert_eq!(
+            lines.texts(),
+            ["[1/2] FROM a", "[2/2] RUN b", "hello", "oops"]
+        );
+        assert_eq!(
+            progress.failure("exit 3"),
+            "[2/2] RUN b\nhello\noops\nexit 3"
+        );
+        assert_eq!(progress.current_step(), "[2/2] RUN b");
+    }
+
+    #[test]
+    fn a_failing_step_is_told_with_its_last_lines() {
+        let (log, mut lines) = LogSink::collecting();
+        let mut progress = Progress::new(log);
+        let vertex = |digest: &str, name: &str| Vertex {
+            digest: digest.to_owned(),
+            name: name.to_owned(),
+            started: Some(Default::default()),
+            ..Default::default()
+        };
+        let cached = Vertex {
+            cached: true,
+            ..vertex("a", "[1/2] FROM x")
+        };
+        let internal = vertex("i", "[internal] load build context");
+        let status = StatusResponse {
+            vertexes: vec![internal, cached, vertex("b", "[2/2] RUN y")],
+            ..Default::default()
+        };
+        progress.take_buildkit(status);
+        for number in 0..30 {
+            let msg = format!("line {number}\n").into_bytes();
+            progress.take_printed(&VertexLog {
+                vertex: "b".to_owned(),
+                stream: 2,
+                msg,
+                ..Default::default()
+            });
+        }
+        let failed = Vertex {
+            error: "exit code: 3".to_owned(),
+            ..vertex("b", "[2/2] RUN y")
+        };
+        progress.take_buildkit(StatusResponse {
+            vertexes: vec![failed],
+            ..Default::default()
+        });
+        let told = lines.texts();
+        assert_eq!(&told[..3], ["CACHED [1/2] FROM x", "[2/2] RUN y", "line 0"]);
+        let failure = progress.failure("exit code: 3");
+        assert!(
+            failure.starts_with("[2/2] RUN y\nline 10\n")
+                && failure.ends_with("line 29\nexit code: 3"),
+            "{failure}"
+        );
+    }
+}
