@@ -12,6 +12,20 @@ data="$up_state/data"
 run="$up_state/run"
 longshore="$(cargo_out "${LONGSHORE_PROFILE:-dev}")/longshore"
 
+# The process that holds the applications' ports outlives the server, on purpose. Ours is the one that
+# was given a path below our data directory.
+end_forwarder() {
+  local process arguments
+  for process in /proc/[0-9]*; do
+    mapfile -d '' -t arguments 2>/dev/null <"$process/cmdline" || continue
+    if [[ "${arguments[0]:-}" == */longshore && "${arguments[1]:-}" == forward &&
+      "${arguments[*]}" == *"$data/"* ]]; then
+      pid_record "${process#/proc/}" "$run/forward.pid"
+      pid_end "$run/forward.pid" 10
+    fi
+  done
+}
+
 finish() {
   pid_end "$run/server.pid" 30
   pid_end "$run/git.pid" 5
@@ -34,19 +48,26 @@ server_ensure() {
   wait_until 60 ready && pid_of "$run/server.pid" >/dev/null
 }
 
-deployments() { "$longshore" deployment list --output json | jq -r "$1"; }
-none_left() { [[ -z "$(deployments '.[] | select(.status != "DESTROYED") | .id')" ]]; }
+# Prints "ID NAME" for each deployment that is not destroyed.
+deployments() {
+  graphql "$url" "$data/admin-token" '{ deployments(first: 100) { nodes { id name status } } }' |
+    jq -r '.deployments.nodes[] | select(.status != "DESTROYED") | "\(.id) \(.name)"'
+}
+none_left() {
+  local left
+  left="$(deployments)" && [[ -z "$left" ]]
+}
 
 destroy_all() {
   export LONGSHORE_URL="$url" LONGSHORE_TOKEN
   LONGSHORE_TOKEN="$(cat "$data/admin-token")"
   local id name
-  # Kept for the fallback: after this the server may no longer be there to ask.
-  deployments '.[].id' >"$run/ids"
+  # Kept for the sweep: after this the server may no longer be there to ask.
+  deployments >"$run/deployments" || return 1
   while read -r id name; do
     note "destroying $name"
-    "$longshore" deployment destroy "$id" >/dev/null || warn "$name could not be destroyed"
-  done < <(deployments '.[] | select(.status != "DESTROYED") | "\(.id) \(.name)"')
+    "$longshore" deployment destroy "$name" --yes >/dev/null </dev/null || warn "$name could not be destroyed"
+  done <"$run/deployments"
   wait_until 120 none_left
 }
 
@@ -66,11 +87,12 @@ if [[ -d "$data" ]] && engine_answers; then
   if ! { server_ensure && destroy_all; }; then
     warn "Longshore could not do it all (see $run/down.log); removing by label"
   fi
-  [[ ! -s "$run/ids" ]] || while read -r id; do sweep "$id"; done <"$run/ids"
+  [[ ! -s "$run/deployments" ]] || while read -r id _; do sweep "$id"; done <"$run/deployments"
 fi
 
 step "Stopping Longshore and removing its data"
 finish
+end_forwarder
 docker_stop up
 rm -rf "$data" "$run" "$up_state/git" "$up_state/hello"
 rmdir "$up_state" 2>/dev/null || true

@@ -98,7 +98,7 @@ pid_of() {
   printf '%s\n' "$pid"
 }
 
-pid_is_gone() { ! pid_of "$1"; }
+pid_is_gone() { ! pid_of "$1" >/dev/null; }
 
 # pid_end FILE SECONDS [SIGNAL]: asks the process of a pid file to end, waits until it has, and
 # kills it when it has not ended in time.
@@ -122,6 +122,15 @@ random_secret() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
 
 # Whether a Docker Engine answers where the docker client (or DOCKER_HOST) points.
 engine_answers() { timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+
+# graphql URL TOKEN-FILE QUERY: prints the answer's data. The token goes through a pipe: arguments are
+# there for everybody to see.
+graphql() {
+  jq -n --arg query "$3" '{query: $query}' |
+    curl -fsS -m 30 -H @<(printf 'Authorization: Bearer %s\n' "$(cat "$2")") \
+      -H 'Content-Type: application/json' --data @- "$1/graphql" |
+    jq -e 'if .errors then error(.errors[0].message) else .data end'
+}
 
 # The directory where a cargo profile leaves its binaries (dev's is called debug).
 cargo_out() {

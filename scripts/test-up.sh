@@ -32,7 +32,7 @@ if ! wait_until 900 told || pid_is_gone "$state/up.pid"; then
   die "make up did not get as far as its last words"
 fi
 
-app="$(sed -n 's/.*hello.* \(http[^ ]*:[0-9]*\).*/\1/p' "$log" | tail -n 1)"
+app="$(sed -n 's/^  hello  *\(http.*\)$/\1/p' "$log" | tail -n 1)"
 [[ -n "$app" ]] || die "make up printed no address of hello"
 wait_until 30 says "$app" 'version 1' || die "hello does not answer at $app"
 note "hello answers at $app"
@@ -43,6 +43,10 @@ git -C "$LONGSHORE_UP_STATE/hello" push -q
 wait_until 90 says "$app" 'version 2' || die "a pushed commit was not deployed"
 note "a pushed commit runs by itself"
 
+id="$(graphql "$(cat "$LONGSHORE_UP_STATE/run/url")" "$LONGSHORE_UP_STATE/data/admin-token" \
+  '{ deployment(name: "hello") { id } }' | jq -er .deployment.id)"
+[[ -n "$(docker ps -q --filter "label=longshore.deployment=$id")" ]] || die "no container of hello carries its label"
+
 # A shell that was started in the background ignores SIGINT, so this is the other polite signal;
 # up.sh treats both alike.
 kill -TERM "$up"
@@ -50,9 +54,6 @@ wait "$up" || die "make up ended with exit code $?"
 says "$app" 'version 2' >/dev/null || die "hello stopped with make up"
 note "hello goes on without make up"
 
-id="$(docker ps --filter label=longshore.deployment --format '{{.Ports}} {{.Label "longshore.deployment"}}' |
-  grep -F ":${app##*:}->" | sed 's/.* //')"
-[[ -n "$id" ]] || die "no container of hello carries its label"
 "$here/down.sh" >>"$log" 2>&1 || die "make down failed: $(tail -n 5 "$log")"
 for kind in "ps -a" "network ls" "image ls"; do
   # shellcheck disable=SC2086 # two words on purpose

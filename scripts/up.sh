@@ -80,10 +80,11 @@ pid_of "$run/server.pid" >/dev/null || die "Longshore ended; its last lines abov
 
 export LONGSHORE_URL="$url" LONGSHORE_TOKEN
 LONGSHORE_TOKEN="$(cat "$data/admin-token")"
-app_url() { "$longshore" deployment show hello --output json | jq -er '.url // empty'; }
+hello() { graphql "$url" "$data/admin-token" '{ deployment(name: "hello") { status url } }' | jq -er ".deployment.$1 // empty"; }
 
-if "$longshore" deployment show hello >/dev/null 2>&1; then
-  step "hello is deployed already"
+status="$(hello status || true)"
+if [[ -n "$status" && "$status" != DESTROYED ]]; then
+  step "hello is deployed already ($status)"
 else
   step "Deploying hello from $git_url"
   "$longshore" deploy hello --git "$git_url" --poll-seconds 5 --wait || die "hello was not deployed (exit code $?)"
@@ -91,7 +92,7 @@ fi
 
 cat >&2 <<BANNER
 
-  ${_bold}hello${_off}      $(app_url || echo 'has no address yet: longshore deployment show hello')
+  ${_bold}hello${_off}      $(hello url || echo 'has no address yet: longshore deployment show hello')
   ${_bold}GraphiQL${_off}   $url/graphiql
   ${_bold}token${_off}      $data/admin-token
 

@@ -1,7 +1,7 @@
-// A web server from Node's standard library, on the port that Config.toml names.
+// A web server from Node's standard library, on the port that Config.toml names (as PORT).
 import { createServer } from 'node:http';
 
-const port = 3000;
+const port = Number(process.env.PORT ?? 3000);
 
 const server = createServer((request, response) => {
   response.setHeader('Content-Type', 'text/plain; charset=utf-8');

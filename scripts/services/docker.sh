@@ -15,11 +15,10 @@ docker_mark() {
   printf '%s/users/%s-%s\n' "$engine" "$1" "$(printf %s "$repo:$up_state:$dev_state" | cksum | cut -d' ' -f1)"
 }
 
-docker_is_ours() { as_root test -f "$engine/pid" && pid_of "$engine/pid" >/dev/null; }
+docker_is_ours() { pid_of "$engine/pid" >/dev/null; }
 
 # docker_start USER: USER is a word such as `up` or `test`.
 docker_start() {
-  as_root mkdir -p "$engine/users"
   if engine_answers; then
     docker_is_ours || note "Docker Engine: the one that is running"
   else
@@ -28,6 +27,9 @@ docker_start() {
       wait_until 30 engine_answers; then
       note "Docker Engine: started the system's own"
       return 0
+    fi
+    if ((EUID != 0)) && as_root docker version >/dev/null 2>&1; then
+      die "a Docker Engine runs, but $(id -un) may not use it: sudo usermod -aG docker $(id -un), and log in again"
     fi
     _docker_run
   fi
@@ -41,6 +43,8 @@ _docker_run() {
   have dockerd || die "no Docker Engine answers, and dockerd is not installed: run scripts/install.sh up"
   # A crash leaves these behind, and dockerd would refuse to start beside a stale one.
   as_root rm -f "$engine/pid" "$engine/dockerd.pid" "$engine_socket"
+  as_root rm -rf "$engine/users"
+  as_root mkdir -p "$engine/users"
   local mtu
   mtu="$(cat "/sys/class/net/$(ip -o route get 192.0.2.1 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')/mtu" 2>/dev/null || echo 1500)"
   # Each deployment has a network of its own; the Engine's default pools hold only about thirty.

@@ -1,4 +1,4 @@
-"""A web server from Python's standard library, on the port that Config.toml names."""
+"""A web server from Python's standard library, on the port that Config.toml names (as PORT)."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PORT = 8000
+PORT = int(os.environ.get("PORT", "8000"))
 GREETING = os.environ.get("GREETING", "Hello")
 
 
