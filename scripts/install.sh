@@ -114,7 +114,8 @@ if ! have cargo && [[ -x "$HOME/.cargo/bin/cargo" ]]; then
 fi
 if ! have cargo; then
   step "Installing Rust with rustup, for this user only (Debian's compiler is too old)"
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --no-modify-path >&2
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --no-modify-path >&2 ||
+    die "Rust could not be installed; install Rust 1.95 or newer in another way, so that cargo is on the PATH"
   PATH="$HOME/.cargo/bin:$PATH"
 fi
 if [[ "$want" == test ]]; then

@@ -43,7 +43,8 @@ as_user() {
   local user="$1"
   shift
   if ((EUID == 0)); then
-    setpriv --reuid="$user" --regid="$user" --init-groups -- "$@"
+    # From /, because the account may not enter the directory we are in.
+    (cd / && setpriv --reuid="$user" --regid="$user" --init-groups -- "$@")
   else
     "$@"
   fi

@@ -1,6 +1,8 @@
 // GraphQL over HTTP, by the audits of the reference implementation: every MUST and SHOULD has to hold.
 import { auditServer } from 'graphql-http';
 
+/** MAYs that are MUSTs for us. 9C48: a mutation by GET would let any web page act for its visitor. */
+const OURS_TOO = new Set(['9C48']);
 const LEVELS = { error: 'MUST', warn: 'SHOULD', notice: 'MAY' };
 
 /** Runs all audits against the server, prints what they found, and throws if a MUST or SHOULD fails. */
@@ -20,5 +22,7 @@ export async function auditHttp({ url, token }) {
       `${count('error')} MUST, ${count('warn')} SHOULD and ${count('notice')} MAY not met`,
   );
   if (results.length === 0) throw new Error('no audit ran');
-  if (count('error') + count('warn') > 0) throw new Error('the endpoint does not follow GraphQL over HTTP');
+  if (failed.some(({ id, status }) => status !== 'notice' || OURS_TOO.has(id))) {
+    throw new Error('the endpoint does not follow GraphQL over HTTP');
+  }
 }
