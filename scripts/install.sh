@@ -33,7 +33,6 @@ need ca-certificates "trust for https" test -e /etc/ssl/certs/ca-certificates.cr
 need gcc "compiles ring and SQLite" have gcc
 need libc6-dev "headers of the C library" test -e /usr/include/stdio.h
 need make "runs these targets" have make
-need cmake "configures libssh2 for libgit2" have cmake
 need pkg-config "finds OpenSSL" have pkg-config
 need libssl-dev "https for libgit2" pkg-config --exists openssl
 need docker.io "the Docker Engine" have dockerd

@@ -41,9 +41,17 @@ docker_start() {
 _docker_run() {
   PATH="$PATH:/usr/sbin:/sbin"
   have dockerd || die "no Docker Engine answers, and dockerd is not installed: run scripts/install.sh up"
-  # A crash leaves these behind, and dockerd would refuse to start beside a stale one.
+  # What a crash leaves behind: a containerd, or only its pid file, which dockerd would take for one
+  # that still runs and wait for in vain; and its own pid file and socket.
+  local containerd="$engine_exec/containerd/containerd.pid"
+  if as_root test -e "$containerd"; then
+    pid_record "$(as_root cat "$containerd")" /dev/stdout | as_root tee "$engine/containerd-pid" >/dev/null
+    if [[ "$(cat "/proc/$(as_root cat "$containerd")/comm" 2>/dev/null)" == containerd ]]; then
+      as_root_pid_end "$engine/containerd-pid"
+    fi
+    as_root rm -f "$containerd" "$engine/containerd-pid"
+  fi
   as_root rm -f "$engine/pid" "$engine/dockerd.pid" "$engine_socket"
-  as_root rm -rf "$engine/users"
   as_root mkdir -p "$engine/users"
   local mtu
   mtu="$(cat "/sys/class/net/$(ip -o route get 192.0.2.1 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')/mtu" 2>/dev/null || echo 1500)"
