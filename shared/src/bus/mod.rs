@@ -6,11 +6,14 @@
 //!
 //! The contract:
 //! - [`Bus::publish`] returns `Ok` once the message is *safe*: confirmed by the broker, or, in one
-//!   process, taken by a consumer. It never returns `Ok` for a message that nobody could receive
-//!   where that matters (work and reports), and it always returns within [`PUBLISH_TIMEOUT`].
+//!   process, where the loss of that process loses nothing: a report when it was acknowledged (its
+//!   node forgets it then), a work request when it is queued (its row is the truth). It never
+//!   returns `Ok` for a message that nobody could receive where that matters (work and reports),
+//!   and it always returns within [`PUBLISH_TIMEOUT`]. After an error the message may still arrive.
 //! - A delivery that is neither acknowledged nor rejected is delivered again, to whoever consumes
 //!   then: handlers are safe to run twice. A handler never holds a delivery while it works for
-//!   long; it journals and acknowledges.
+//!   long; it journals and acknowledges. After [`DELIVERY_LIMIT`] deliveries without an answer the
+//!   message goes to `dead`: it ends whoever takes it.
 //! - Messages of one publisher to one queue arrive in the order they were published, except those
 //!   that are delivered again.
 //! - Consumers outlive connections: a [`Consumer`] waits while the transport reconnects with
@@ -19,6 +22,7 @@
 pub mod amqp;
 pub mod batch;
 #[cfg(any(test, feature = "conformance"))]
+#[expect(clippy::unwrap_used, clippy::expect_used, reason = "it is a test: what it did not expect ends it")]
 pub mod conformance;
 pub mod local;
 
@@ -29,6 +33,9 @@ use std::time::Duration;
 
 /// The longest that a publish waits for its confirmation.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a message of a durable queue is delivered again before it goes to `dead`.
+pub const DELIVERY_LIMIT: u32 = 20;
 
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

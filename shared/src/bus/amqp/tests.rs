@@ -1,0 +1,244 @@
+//! The suite of every transport on a real RabbitMQ, and what only this one can suffer.
+//!
+//! `make test` starts a private broker and says where it is; each test has a virtual host of its own.
+
+mod management;
+
+use super::*;
+use crate::bus::conformance::{Fixture, PATIENCE, next, node, publish};
+use crate::secret::SecretString;
+use management::Management;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use tokio::net::TcpListener;
+
+struct Broker {
+    management: Management,
+    vhost: String,
+    url: String,
+    buses: Mutex<Vec<Arc<AmqpBus>>>,
+}
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`, which starts a broker for this"))
+}
+
+impl Broker {
+    async fn start() -> Self {
+        let management = Management::new(&setting("LONGSHORE_TEST_AMQP_MANAGEMENT"));
+        let vhost = format!("test-{}", uuid::Uuid::now_v7());
+        management.put(&format!("/api/vhosts/{vhost}")).await;
+        let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
+        let user = url.username().to_owned();
+        management.put(&format!("/api/permissions/{vhost}/{user}")).await;
+        url.set_path(&vhost);
+        Self { management, vhost, url: url.into(), buses: Mutex::default() }
+    }
+
+    fn bus(&self, role: AmqpRole) -> Arc<AmqpBus> {
+        let bus = Arc::new(AmqpBus::start(AmqpOptions { url: self.url.clone().into(), role, tls: None }).unwrap());
+        self.buses.lock().unwrap().push(Arc::clone(&bus));
+        bus
+    }
+
+    /// Ends every connection of this test, as an operator or a failing network would.
+    async fn cut_connections(&self) -> usize {
+        let connections = self.management.get(&format!("/api/vhosts/{}/connections", self.vhost)).await;
+        let names: Vec<String> =
+            connections.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        for name in &names {
+            self.management.delete(&format!("/api/connections/{}", name.replace(' ', "%20").replace('>', "%3E"))).await;
+        }
+        names.len()
+    }
+}
+
+#[async_trait]
+impl Fixture for Broker {
+    fn orchestrator(&self) -> Arc<dyn Bus> {
+        self.bus(AmqpRole::Orchestrator)
+    }
+
+    fn node(&self, name: &NodeName) -> Arc<dyn Bus> {
+        self.bus(AmqpRole::Node(name.clone()))
+    }
+
+    async fn dead_letters(&self) -> Vec<(Vec<u8>, Option<String>)> {
+        let path = format!("/api/queues/{}/dead/get", self.vhost);
+        let ask = r#"{"count":10,"ackmode":"ack_requeue_true","encoding":"base64"}"#;
+        let letters = self.management.post(&path, ask).await;
+        letters.as_array().unwrap().iter().map(management::dead_letter).collect()
+    }
+
+    async fn finish(&self) {
+        let buses = std::mem::take(&mut *self.buses.lock().unwrap());
+        futures::future::join_all(buses.iter().map(|bus| bus.close())).await;
+        self.management.delete(&format!("/api/vhosts/{}", self.vhost)).await;
+    }
+}
+
+crate::conformance_tests!(Broker::start().await);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_lose_nothing() {
+    let broker = Broker::start().await;
+    let orchestrator = broker.orchestrator();
+    let node = broker.node(&node("a"));
+    let mut reports = orchestrator.consume(Subscription::Deployment, 16).await.unwrap();
+    publish(&*node, Address::Deployment, &[]).await;
+    next(&mut reports).await.ack().await;
+    // The management interface learns of connections some seconds late.
+    let cut = async {
+        let mut cut = 0;
+        while cut < 8 {
+            cut += broker.cut_connections().await;
+        }
+    };
+    let stop = CancellationToken::new();
+    let publishing = async {
+        let mut sent = 0u32;
+        while !stop.is_cancelled() {
+            publish(&*node, Address::Deployment, &sent.to_be_bytes()).await;
+            sent += 1;
+        }
+        publish(&*node, Address::Deployment, b"end").await;
+        sent
+    };
+    let reading = async {
+        let mut seen = BTreeSet::new();
+        loop {
+            let delivery = next(&mut reports).await;
+            let body = delivery.body.clone();
+            delivery.ack().await;
+            if body == b"end" {
+                return seen;
+            }
+            seen.insert(body);
+        }
+    };
+    let cutting = async {
+        tokio::time::timeout(PATIENCE, cut).await.expect("connections were cut");
+        stop.cancel();
+    };
+    let ((), sent, seen) = tokio::join!(cutting, publishing, reading);
+    assert_eq!(seen.len(), sent as usize, "every confirmed report arrived");
+    broker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_that_are_deleted_under_us_come_back() {
+    let broker = Broker::start().await;
+    let (orchestrator, name) = (broker.orchestrator(), node("a"));
+    let node = broker.node(&name);
+    orchestrator.declare_work_queue(&name).await.unwrap();
+    let mut work = node.consume(Subscription::Work(name.clone()), 4).await.unwrap();
+    let mut reports = orchestrator.consume(Subscription::Deployment, 4).await.unwrap();
+    publish(&*node, Address::Deployment, b"1").await;
+    assert!(next(&mut reports).await.ack().await);
+    for queue in ["deployment", "work.a"] {
+        broker.management.delete(&format!("/api/queues/{}/{queue}", broker.vhost)).await;
+    }
+    let refused = orchestrator.publish(Address::Work(name.clone()), b"2".to_vec()).await;
+    assert!(matches!(refused, Err(BusError::Unroutable { .. })), "{refused:?}");
+    orchestrator.declare_work_queue(&name).await.unwrap();
+    publish(&*orchestrator, Address::Work(name), b"2").await;
+    assert!(next(&mut work).await.ack().await);
+    // The reader of reports declares its own queue again; until then reports are refused, not lost.
+    publish(&*node, Address::Deployment, b"3").await;
+    let report = next(&mut reports).await;
+    assert_eq!(report.body, b"3");
+    assert!(report.ack().await);
+    broker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_vouches_for_the_sender_of_a_report() {
+    let broker = Broker::start().await;
+    let mut reports = broker.orchestrator().consume(Subscription::Deployment, 4).await.unwrap();
+    let user = url::Url::parse(&broker.url).unwrap().username().to_owned();
+    publish(&*broker.node(&node("a")), Address::Deployment, b"x").await;
+    let report = next(&mut reports).await;
+    assert_eq!(report.sender, Some(user));
+    broker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_declares_nothing_and_reads_only_its_own_queue() {
+    let broker = Broker::start().await;
+    let bus = broker.node(&node("a"));
+    assert!(matches!(bus.declare_work_queue(&node("a")).await, Err(BusError::Refused { .. })));
+    for subscription in [Subscription::Work(node("b")), Subscription::Deployment, Subscription::Events] {
+        assert!(matches!(bus.consume(subscription, 1).await, Err(BusError::Refused { .. })));
+    }
+    broker.finish().await;
+}
+
+/// Waits for the reason why a bus is not connected, beyond that it only just began.
+async fn why_down(url: String, tls: Option<AmqpTls>) -> String {
+    let url = SecretString::from(url);
+    let bus = AmqpBus::start(AmqpOptions { url, role: AmqpRole::Orchestrator, tls }).unwrap();
+    let mut health = bus.health();
+    let down = health.wait_for(|health| {
+        matches!(health, BusHealth::Down { reason } if !reason.contains("connecting"))
+    });
+    let down = tokio::time::timeout(PATIENCE, down).await.expect("the bus says why").unwrap().clone();
+    bus.close().await;
+    match down {
+        BusHealth::Down { reason } => reason,
+        BusHealth::Up => unreachable!("it waited for Down"),
+    }
+}
+
+#[tokio::test]
+async fn tls_is_never_left_out() {
+    // A plaintext broker: an `amqps://` address must fail there, not be obeyed in the clear.
+    let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(authority.path(), include_str!("tests/authority.pem")).unwrap();
+    let tls = || Some(AmqpTls { ca_file: authority.path().to_owned(), identity: None });
+    url.set_scheme("amqps").unwrap();
+    let reason = why_down(url.into(), tls()).await;
+    assert!(!reason.is_empty());
+
+    // And what is sent there first is the beginning of TLS, not a password.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("amqps://user:hunter2@{}/%2f", listener.local_addr().unwrap());
+    let bus = AmqpBus::start(AmqpOptions { url: url.into(), role: AmqpRole::Orchestrator, tls: tls() }).unwrap();
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let mut first = [0; 2];
+    tokio::io::AsyncReadExt::read_exact(&mut socket, &mut first).await.unwrap();
+    assert_eq!(first, [0x16, 0x03], "a TLS handshake record");
+    bus.close().await;
+
+    std::fs::write(authority.path(), "").unwrap();
+    let reason = why_down("amqps://user:hunter2@127.0.0.1:1".to_owned(), tls()).await;
+    assert!(reason.contains("has no certificate"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_and_not_shown() {
+    let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
+    url.set_password(Some("hunter2")).unwrap();
+    let reason = why_down(url.into(), None).await;
+    assert!(reason.contains("refuse") && !reason.contains("hunter2"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_or_mute_is_waited_for_with_a_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = format!("amqp://user:hunter2@{}/%2f", listener.local_addr().unwrap());
+    let reason = why_down(mute, None).await;
+    assert!(reason.contains("no answer within"), "{reason}");
+    let gone = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("amqp://user:hunter2@{}/%2f", listener.local_addr().unwrap())
+    };
+    let reason = why_down(gone.clone(), None).await;
+    assert!(!reason.contains("hunter2"), "{reason}");
+
+    let options = AmqpOptions { url: gone.into(), role: AmqpRole::Orchestrator, tls: None };
+    let bus = AmqpBus::start(options).unwrap();
+    let publishing = tokio::time::timeout(PUBLISH_TIMEOUT * 2, bus.publish(Address::Events, vec![])).await;
+    assert!(matches!(publishing, Ok(Err(BusError::Away { .. }))), "{publishing:?}");
+    bus.close().await;
+}
