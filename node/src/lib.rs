@@ -2,6 +2,8 @@
 //! it saw. Knows nothing of the database.
 
 pub mod docker;
+pub mod forward;
+pub mod git;
 pub mod journal;
 pub mod log_sink;
 pub mod probe;

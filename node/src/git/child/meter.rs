@@ -1,0 +1,98 @@
+//! What is counted while a fetch runs, and what went wrong out of libgit2's sight.
+
+use crate::git::wire::Progress;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+/// Shared by the pipe, libgit2's callbacks and the reporting thread. The counters are independent
+/// of each other, so relaxed order is enough.
+pub(super) struct Meter {
+    limit: u64,
+    bytes: AtomicU64,
+    objects: AtomicU64,
+    total_objects: AtomicU64,
+    work: AtomicU64,
+    trouble: Mutex<Option<String>>,
+    remote_words: Mutex<String>,
+}
+
+impl Meter {
+    /// A meter that allows `limit` received bytes.
+    pub(super) fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            bytes: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
+            total_objects: AtomicU64::new(0),
+            work: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+            remote_words: Mutex::new(String::new()),
+        }
+    }
+
+    /// Counts received bytes; false when they are too many.
+    pub(super) fn receive(&self, count: u64) -> bool {
+        self.bytes.fetch_add(count, Relaxed);
+        !self.is_over()
+    }
+
+    /// Whether more was received than is allowed.
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes.load(Relaxed) > self.limit
+    }
+
+    /// The allowed bytes.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What libgit2 counted of the transfer under way.
+    pub(super) fn objects(&self, received: u64, total: u64) {
+        self.objects.store(received, Relaxed);
+        self.total_objects.store(total, Relaxed);
+    }
+
+    /// One step of local work.
+    pub(super) fn step(&self) {
+        self.work.fetch_add(1, Relaxed);
+    }
+
+    /// What the counters show.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            bytes: self.bytes.load(Relaxed),
+            objects: self.objects.load(Relaxed),
+            total_objects: self.total_objects.load(Relaxed),
+            work: self.work.load(Relaxed),
+        }
+    }
+
+    /// Remembers why the pipe failed: libgit2 only sees a closed connection. The first reason stays.
+    pub(super) fn trouble(&self, text: String) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    }
+
+    /// Why the pipe failed, if it did.
+    pub(super) fn take_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the pipe failed.
+    pub(super) fn has_trouble(&self) -> bool {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// What the server says beside the data; its last words often are the reason of a failure.
+    pub(super) fn hear(&self, words: &[u8]) {
+        const KEPT: usize = 1000;
+        let mut heard = self.remote_words.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.push_str(&String::from_utf8_lossy(words));
+        let start = heard.ceil_char_boundary(heard.len().saturating_sub(KEPT));
+        heard.drain(..start);
+    }
+
+    /// What the server said since the last call.
+    pub(super) fn take_words(&self) -> String {
+        std::mem::take(&mut *self.remote_words.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,228 @@
+//! The way out: a pipe on loopback that reaches one vetted address and nothing else.
+//!
+//! libgit2 resolves and connects by itself and may follow redirects. So it is not let out: it is
+//! given this pipe as its proxy (`https`: CONNECT, with TLS end to end and the certificate checked
+//! against the host's name; `http`: requests passed on one by one) or as its server (`ssh`). The
+//! pipe answers only for the host and port it was made for and dials only an address that the guard
+//! let through, so neither a redirect nor a second look-up can lead elsewhere. It also counts.
+
+use super::meter::Meter;
+use crate::git::error::FetchError;
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderName};
+use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use shared::guard::GuardPolicy;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long one address may take to answer a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Makes pipes.
+pub(super) struct Network {
+    runtime: Runtime,
+    guard: GuardPolicy,
+    meter: Arc<Meter>,
+}
+
+/// How a pipe is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PipeKind {
+    /// As an HTTP proxy.
+    Proxy,
+    /// As the server itself.
+    Direct,
+}
+
+/// A pipe; dropping it closes it.
+pub(super) struct Pipe {
+    /// Where it listens on loopback.
+    pub(super) port: u16,
+    _stop: DropGuard,
+}
+
+impl Network {
+    pub(super) fn new(guard: GuardPolicy, meter: Arc<Meter>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self { runtime, guard, meter })
+    }
+
+    /// Resolves and vets a host, and opens a pipe to it.
+    pub(super) fn pipe(&self, host: &str, port: u16, kind: PipeKind) -> Result<Pipe, FetchError> {
+        self.runtime.block_on(async {
+            let addresses = self.guard.resolve(host, port).await.map_err(|error| FetchError::failed(error.to_string()))?;
+            let target = Arc::new(Target { host: host.to_owned(), port, addresses, meter: self.meter.clone() });
+            let opening = |error| FetchError::node("opening a pipe", error);
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(opening)?;
+            let port = listener.local_addr().map_err(opening)?.port();
+            let stop = CancellationToken::new();
+            tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, target, kind)));
+            Ok(Pipe { port, _stop: stop.drop_guard() })
+        })
+    }
+}
+
+/// The one place that a pipe leads to.
+struct Target {
+    host: String,
+    port: u16,
+    addresses: Vec<SocketAddr>,
+    meter: Arc<Meter>,
+}
+
+impl Target {
+    fn is(&self, authority: &Authority, default_port: Option<u16>) -> bool {
+        let port = authority.port_u16().or(default_port);
+        authority.host().eq_ignore_ascii_case(&self.host) && port == Some(self.port)
+    }
+
+    /// A connection to the first address that answers.
+    async fn dial(&self) -> io::Result<Counted> {
+        let mut last = io::Error::other("it has no address");
+        for address in &self.addresses {
+            match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(Counted { stream, meter: self.meter.clone() });
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+            }
+        }
+        self.meter.trouble(format!("cannot connect to `{}`, port {}: {last}", self.host, self.port));
+        Err(last)
+    }
+}
+
+async fn accept(listener: TcpListener, target: Arc<Target>, kind: PipeKind) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => return target.meter.trouble(format!("the pipe broke: {error}")),
+        };
+        let target = target.clone();
+        tokio::spawn(async move {
+            match kind {
+                PipeKind::Direct => {
+                    let mut stream = stream;
+                    if let Ok(mut upstream) = target.dial().await {
+                        // Either end closing, also half-way, is for libgit2 to judge.
+                        let _ = copy_bidirectional(&mut stream, &mut upstream).await;
+                    }
+                }
+                PipeKind::Proxy => {
+                    let service = service_fn(|request| answer(request, target.clone()));
+                    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    // As above: a connection that ends early is seen by libgit2.
+                    let _ = serving.with_upgrades().await;
+                }
+            }
+        });
+    }
+}
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+async fn answer(request: Request<Incoming>, target: Arc<Target>) -> Result<Response<Body>, Infallible> {
+    let passed = if request.method() == Method::CONNECT { connect(request, &target).await } else { forward(request, &target).await };
+    Ok(passed.unwrap_or_else(empty))
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+    *response.status_mut() = status;
+    response
+}
+
+/// Opens a tunnel, through which libgit2 speaks TLS with the server.
+async fn connect(request: Request<Incoming>, target: &Target) -> Result<Response<Body>, StatusCode> {
+    check(request.uri(), target, None)?;
+    let mut upstream = target.dial().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    tokio::spawn(async move {
+        if let Ok(upgraded) = hyper::upgrade::on(request).await {
+            // Either end closing is for libgit2 to judge.
+            let _ = copy_bidirectional(&mut TokioIo::new(upgraded), &mut upstream).await;
+        }
+    });
+    Ok(empty(StatusCode::OK))
+}
+
+/// Passes one request on and its answer back.
+async fn forward(mut request: Request<Incoming>, target: &Target) -> Result<Response<Body>, StatusCode> {
+    check(request.uri(), target, Some(80))?;
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+    for hop in [CONNECTION, HeaderName::from_static("proxy-connection"), HeaderName::from_static("proxy-authorization")] {
+        request.headers_mut().remove(hop);
+    }
+    let upstream = target.dial().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let broken = |error: hyper::Error| {
+        target.meter.trouble(format!("`{}` did not answer as an HTTP server does: {error}", target.host));
+        StatusCode::BAD_GATEWAY
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(upstream)).await.map_err(broken)?;
+    // Its failure shows in the answer's body.
+    tokio::spawn(connection);
+    let mut response = sender.send_request(request).await.map_err(broken)?;
+    response.headers_mut().remove(CONNECTION);
+    Ok(response.map(BodyExt::boxed))
+}
+
+fn check(uri: &Uri, target: &Target, default_port: Option<u16>) -> Result<(), StatusCode> {
+    match uri.authority() {
+        Some(authority) if target.is(authority, default_port) => Ok(()),
+        other => {
+            let elsewhere = other.map_or("somewhere else", Authority::as_str);
+            target.meter.trouble(format!("`{}` sends the fetch on to `{elsewhere}`, which is not followed", target.host));
+            Err(StatusCode::FORBIDDEN)
+        }
+    }
+}
+
+/// A connection whose received bytes are counted and limited.
+struct Counted {
+    stream: TcpStream,
+    meter: Arc<Meter>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let count = buf.filled().len() - before;
+        if self.meter.receive(count as u64) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Ready(Err(io::Error::other("more bytes than a fetch may receive")))
+        }
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
