@@ -9,6 +9,7 @@
 #
 #   busybox               look-alike of busybox: Debian's busybox-static with a link for every applet.
 #                         Its wget cannot look up host names (a static C library); sh and httpd are fine.
+#                         `install` is a short script: Debian builds BusyBox without that applet.
 #   debian:bookworm-slim  debootstrap's minbase and ca-certificates, without documentation and caches
 #   python:3-slim         the above with Debian's Python 3.11, pip and venv
 #   node:20-slim          the above with this machine's Node.js if it is 20 or newer, else Debian's 18
@@ -36,7 +37,7 @@ mirror="${LONGSHORE_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
 ca_dir=/usr/local/share/ca-certificates
 shopt -s nullglob
 extra_cas=("$ca_dir"/*.crt)
-recipe="$(cat "$0" "$here"/base-images/*.Dockerfile "${extra_cas[@]}" <(echo "$mirror") | sha256sum | cut -c1-12)"
+recipe="$(cat "$0" "$here"/base-images/* "${extra_cas[@]}" <(echo "$mirror") | sha256sum | cut -c1-12)"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/longshore/base-images/$recipe"
 mkdir -p "$cache"
 # What older recipes left is of no more use.
@@ -82,6 +83,8 @@ make_busybox() {
   /bin/busybox --list | grep -vx busybox | while read -r applet; do
     ln -s busybox "$root/bin/$applet"
   done
+  # Debian builds it without this applet, which the real image has.
+  install -m 755 "$here/base-images/install.sh" "$root/bin/install"
   printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n' >"$root/etc/passwd"
   printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
   tar -C "$root" --owner=0 --group=0 -c . |

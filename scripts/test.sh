@@ -92,10 +92,10 @@ compose_files() {
 
 shell_scripts() {
   local file
-  for file in scripts/*.sh scripts/services/*.sh compose/*.sh .ci/run; do
+  for file in scripts/*.sh scripts/*/*.sh compose/*.sh .ci/run; do
     bash -n "$file"
   done
-  shellcheck scripts/*.sh scripts/services/*.sh compose/*.sh .ci/run
+  shellcheck scripts/*.sh scripts/*/*.sh compose/*.sh .ci/run
 }
 
 tests() {
