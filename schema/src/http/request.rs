@@ -1,0 +1,193 @@
+//! A GraphQL request as it is sent, the same in a body, in a query string and on a WebSocket.
+
+use crate::auth::Caller;
+use crate::error::{ApiError, Code};
+use crate::guard::{self, DocumentLimits};
+use async_graphql::Variables;
+use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationType};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// What is asked.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    query: String,
+    #[serde(rename = "operationName")]
+    operation_name: Option<String>,
+    variables: Option<Map<String, Value>>,
+    /// None are understood; they must be an object all the same.
+    #[serde(rename = "extensions")]
+    _extensions: Option<Map<String, Value>>,
+}
+
+/// What cannot be read as a request, in words for whoever sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) String);
+
+impl Asked {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Malformed`] for anything but an object with these parts, each of its type.
+    pub(crate) fn from_json(body: &[u8]) -> Result<Self, Malformed> {
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Malformed(
+                "a body is one request; lists of requests are not read".to_owned(),
+            ));
+        }
+        serde_json::from_slice(body).map_err(|error| {
+            Malformed(format!(
+                "the body is not a GraphQL request: {}",
+                said(&error)
+            ))
+        })
+    }
+
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// [`Malformed`] as for a body; `variables` and `extensions` are JSON in it.
+    pub(crate) fn from_query_string(query: &str) -> Result<Self, Malformed> {
+        #[derive(Deserialize)]
+        struct Parameters {
+            query: String,
+            #[serde(rename = "operationName")]
+            operation_name: Option<String>,
+            variables: Option<String>,
+            extensions: Option<String>,
+        }
+        let uri: ::http::Uri = format!("/?{query}")
+            .parse()
+            .map_err(|_| Malformed("the query string cannot be read".to_owned()))?;
+        let parameters =
+            axum::extract::Query::<Parameters>::try_from_uri(&uri).map_err(|error| {
+                Malformed(format!(
+                    "the query string is not a GraphQL request: {}",
+                    shared::name::shown(&error.body_text())
+                ))
+            })?;
+        Ok(Self {
+            query: parameters.0.query,
+            operation_name: parameters.0.operation_name.filter(|name| !name.is_empty()),
+            variables: object("variables", parameters.0.variables)?,
+            _extensions: object("extensions", parameters.0.extensions)?,
+        })
+    }
+
+    /// Parses what is asked and refuses what would cost too much.
+    ///
+    /// # Errors
+    /// `INVALID_INPUT`.
+    pub(crate) fn prepare(
+        self,
+        caller: Caller,
+        limits: &DocumentLimits,
+    ) -> Result<Prepared, ApiError> {
+        let document = guard::parse(&self.query, limits)
+            .map_err(|refusal| ApiError::new(Code::InvalidInput, refusal.to_string()))?;
+        let operation = operation(&document, self.operation_name.as_deref());
+        // The text is not needed again: the parsed document goes along.
+        let mut request = async_graphql::Request::new(String::new()).data(caller);
+        request.operation_name = self.operation_name;
+        request.variables = Variables::from_json(Value::Object(self.variables.unwrap_or_default()));
+        request.set_parsed_query(document);
+        Ok(Prepared { request, operation })
+    }
+}
+
+/// A request that may be executed.
+pub(crate) struct Prepared {
+    pub(crate) request: async_graphql::Request,
+    /// What kind of operation will be executed; none when the document does not say which.
+    pub(crate) operation: Option<OperationType>,
+}
+
+/// The kind of the operation that a document and a name select.
+fn operation(document: &ExecutableDocument, name: Option<&str>) -> Option<OperationType> {
+    match (&document.operations, name) {
+        (DocumentOperations::Single(operation), None) => Some(operation.node.ty),
+        (DocumentOperations::Single(_), Some(_)) => None,
+        (DocumentOperations::Multiple(operations), Some(name)) => {
+            operations.get(name).map(|operation| operation.node.ty)
+        }
+        (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => operations
+            .values()
+            .next()
+            .map(|operation| operation.node.ty),
+        (DocumentOperations::Multiple(_), None) => None,
+    }
+}
+
+/// A parameter that holds a JSON object.
+fn object(name: &str, text: Option<String>) -> Result<Option<Map<String, Value>>, Malformed> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    serde_json::from_str(&text)
+        .map_err(|error| Malformed(format!("{name} is not a JSON object: {}", said(&error))))
+}
+
+/// What the JSON reader says, safe to show: it may quote what was sent.
+fn said(error: &serde_json::Error) -> String {
+    shared::name::shown(&error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_an_object_with_a_query() {
+        for right in [
+            r#"{"query":"{a}"}"#,
+            r#"{"query":"{a}","variables":null,"operationName":null,"extensions":null}"#,
+            r#"{"query":"{a}","variables":{"x":1},"operationName":"A","extensions":{},"more":1}"#,
+        ] {
+            assert!(Asked::from_json(right.as_bytes()).is_ok(), "{right}");
+        }
+        for wrong in [
+            "",
+            "{",
+            "null",
+            "1",
+            "[]",
+            r#"[{"query":"{a}"}]"#,
+            "{}",
+            r#"{"query":1}"#,
+            r#"{"query":null}"#,
+            r#"{"query":["{a}"]}"#,
+            r#"{"query":"{a}","variables":[]}"#,
+            r#"{"query":"{a}","variables":"{}"}"#,
+            r#"{"query":"{a}","operationName":1}"#,
+            r#"{"query":"{a}","extensions":0}"#,
+            r#"{"query":"\ud800"}"#,
+            r#"{"query":"{a}","query":"{b}"}"#,
+            "{\"query\":\"\u{0}\"}",
+        ] {
+            assert!(Asked::from_json(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert!(Asked::from_json(b"{\"query\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_query_string_is_read_like_a_body() {
+        let asked =
+            Asked::from_query_string("query=%7Ba%7D&variables=%7B%22x%22%3A1%7D&operationName=A")
+                .unwrap();
+        assert_eq!(
+            (asked.query.as_str(), asked.operation_name.as_deref()),
+            ("{a}", Some("A"))
+        );
+        assert_eq!(asked.variables.unwrap().len(), 1);
+        for wrong in [
+            "",
+            "variables=%7B%7D",
+            "query=a&variables=1",
+            "query=a&variables=x",
+            "query=a&extensions=%5B%5D",
+            "query=a&query=b",
+        ] {
+            assert!(Asked::from_query_string(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What may be asked for. An answer means that the wish is a committed row; the subscriptions tell
+//! how it goes on.
+
+use crate::context::ContextExt;
+use crate::error::ApiError;
+use crate::input::CreateDeploymentInput;
+use crate::object::{Deployment, Revision};
+use async_graphql::{Context, ID, Object};
+use orchestrator::error::parse_id;
+use shared::id::{DeploymentId, RevisionId};
+
+/// What may be asked for. An answer means that the wish is recorded; subscriptions tell how it goes on.
+pub(crate) struct Mutation;
+
+fn deployment_id(id: &ID) -> Result<DeploymentId, ApiError> {
+    Ok(parse_id("deployment", id)?)
+}
+
+/// What may be asked for. An answer means that the wish is recorded; subscriptions tell how it goes on.
+#[Object]
+impl Mutation {
+    /// Makes a deployment with its first revision and sets out to run it. CONFLICT when the name is taken.
+    async fn create_deployment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to deploy.")] input: CreateDeploymentInput,
+    ) -> Result<Deployment, ApiError> {
+        Ok(ctx
+            .operator()?
+            .commands()
+            .create(input.into())
+            .await?
+            .into())
+    }
+
+    /// Makes a new revision and sets out to run it; a stopped deployment is started by it. CONFLICT
+    /// when the deployment is destroyed.
+    async fn redeploy_deployment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The deployment.")] id: ID,
+        #[graphql(
+            desc = "The branch, tag or commit that becomes the deployment's; the same as before when absent.",
+            name = "ref"
+        )]
+        git_ref: Option<String>,
+    ) -> Result<Deployment, ApiError> {
+        Ok(ctx
+            .operator()?
+            .commands()
+            .redeploy(deployment_id(&id)?, git_ref)
+            .await?
+            .into())
+    }
+
+    /// Makes a new revision of what an earlier one ran. CONFLICT when there is nothing to go back to.
+    async fn rollback_deployment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The deployment.")] id: ID,
+        #[graphql(
+            desc = "The number of the revision to go back to; the last good one before the active when absent."
+        )]
+        to_revision: Option<i32>,
+    ) -> Result<Deployment, ApiError> {
+        Ok(ctx
+            .operator()?
+            .commands()
+            .rollback(deployment_id(&id)?, to_revision)
+            .await?
+            .into())
+    }
+
+    /// Starts what was stopped. Asking twice is fine.
+    async fn start_deployment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The deployment.")] id: ID,
+        #[graphql(desc = "The names of the services; all when absent.")] services: Option<
+            Vec<String>,
+        >,
+    ) -> Result<Deployment, ApiError> {
+        Ok(ctx
+            .operator()?
+            .commands()
+            .start(deployment_id(&id)?, services.unwrap_or_default())
+            .await?
+            .into())
+    }
+
+    /// Stops containers and keeps them, with their ports and volumes. Asking twice is fine.
+    async fn stop_deployment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The deployment.")] id: ID,
+        #[graphql(desc = "The names of the services; all when absent.")] services: Option<
+            Vec<String>,
+        >,
+    ) -> Result<Deployment, ApiError> {
+        Ok(ctx
+            .operator()?
+            .commands()
+            .stop(deployment_id(&id)?, services.unwrap_or_default())
+            .await?
+            .into())
+    }
+
+    /// Stops and starts containers.
+    async fn restart_deployment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The deployment.")] id: ID,
+        #[graphql(desc = "The names of the services; all when absent.")] services: Option<
+            Vec<String>,
+        >,
+    ) -> Result<Deployment, ApiError> {
+        Ok(ctx
+            .operator()?
+            .commands()
+            .restart(deployment_id(&id)?, services.unwrap_or_default())
+            .await?
+            .into())
+    }
+
+    /// Removes everything of a deployment but its record. CONFLICT when that was asked before.
+    async fn destroy_deployment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The deployment.")] id: ID,
+        #[graphql(
+            desc = "Whether its volumes go too, and with them its data.",
+            default = false
+        )]
+        volumes: bool,
+    ) -> Result<Deployment, ApiError> {
+        Ok(ctx
+            .operator()?
+            .commands()
+            .destroy(deployment_id(&id)?, volumes)
+            .await?
+            .into())
+    }
+
+    /// Gives up a revision that is on its way. CONFLICT when it is not.
+    async fn cancel_revision(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The revision.")] id: ID,
+    ) -> Result<Revision, ApiError> {
+        let id: RevisionId = parse_id("revision", &id)?;
+        Ok(ctx.operator()?.commands().cancel_revision(id).await?.into())
+    }
+}
