@@ -1,0 +1,59 @@
+//! Giving up a revision that is on its way.
+//!
+//! The deployment action itself was interrupted when the order arrived; here is what is left of it,
+//! also when it was never begun, or by another process.
+
+use super::stop::retry;
+use super::{Action, Ending, retire};
+use crate::journal::StepReport;
+use crate::runtime::StepError;
+use shared::status::{ApplicationStatus as S, FailureReason};
+use std::time::Duration;
+
+/// Does it. A revision that came to its end or is running is left as it is.
+pub(super) async fn run(action: &Action) -> Result<Ending, StepError> {
+    let request = action.request();
+    let standing = action.core.journal.read(|state| {
+        state
+            .standings
+            .get(&request.revision_id)
+            .and_then(|known| known.status)
+    });
+    if action.running().is_some() || standing.is_some_and(|status| !status.is_open()) {
+        return Ok(action.finish(|_| {}).await);
+    }
+    let (revision, epoch) = (request.revision, request.epoch);
+    let is_meant =
+        move |found: crate::journal::Attempt| found.revision == revision && found.epoch <= epoch;
+    retire::remove_containers(
+        &action.core,
+        request.deployment_id,
+        is_meant,
+        Duration::ZERO,
+    )
+    .await
+    .map_err(retry)?;
+    let node = &action.core.settings.name;
+    let mine = action.attempt();
+    let step = StepReport {
+        failure_reason: Some(FailureReason::Cancelled),
+        detail: Some("cancelled on request".to_owned()),
+        ..StepReport::default()
+    };
+    let ending = action
+        .finish(|draft| {
+            draft.deployment_edit(request.deployment_id, |record| {
+                record.retiring.retain(|other| *other != mine)
+            });
+            draft.report(
+                node,
+                request.deployment_id,
+                request.revision_id,
+                request.epoch,
+                S::Cancelled,
+                step,
+            );
+        })
+        .await;
+    Ok(ending)
+}

@@ -1,0 +1,128 @@
+//! Making, starting and replacing the containers of a revision.
+
+use super::Action;
+use crate::journal::{Attempt, DeploymentRecord, RunningService};
+use crate::runtime::{ContainerJob, Created, Exposure, ImageFacts, Runtime, StepError};
+use futures::future::try_join_all;
+use shared::message::LeasedPort;
+use shared::name::ServiceName;
+use shared::spec::{DeploymentSpec, ServiceSpec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The image of each service.
+pub(super) type Images = BTreeMap<ServiceName, ImageFacts>;
+
+/// Creates and starts a container for every service, all at once.
+pub(super) async fn start_all(
+    action: &Action,
+    spec: &DeploymentSpec,
+    images: &Images,
+    ports: &[LeasedPort],
+) -> Result<Vec<RunningService>, StepError> {
+    let start = |service| start_one(action, service, images, ports);
+    tokio::select! {
+        () = action.cancel.cancelled() => Err(StepError::Interrupted),
+        started = try_join_all(spec.services.iter().map(start)) => started,
+    }
+}
+
+async fn start_one(
+    action: &Action,
+    service: &ServiceSpec,
+    images: &Images,
+    ports: &[LeasedPort],
+) -> Result<RunningService, StepError> {
+    let image = images
+        .get(&service.name)
+        .map(|image| image.id.clone())
+        .unwrap_or_default();
+    let runtime = &action.core.runtime;
+    let published = published(&**runtime, &service.name, ports);
+    let created = runtime
+        .create(ContainerJob {
+            deployment_id: action.request().deployment_id,
+            deployment_name: &action.request().deployment_name,
+            attempt: action.attempt(),
+            service,
+            image: &image,
+            address: None,
+            published: &published,
+        })
+        .await?;
+    runtime
+        .start(&created.id)
+        .await
+        .map_err(crate::runtime::RuntimeError::while_starting)?;
+    action.log.system(format!(
+        "started container {} of service {}",
+        short(&created.id),
+        service.name
+    ));
+    Ok(RunningService {
+        name: service.name.clone(),
+        container: created.id,
+        image,
+        address: created.address,
+        stopped: false,
+    })
+}
+
+/// Creates the container of a service again, in the place of one that is gone. It is not started.
+pub(crate) async fn recreate(
+    runtime: &Arc<dyn Runtime>,
+    record: &DeploymentRecord,
+    service: &RunningService,
+) -> Result<Created, StepError> {
+    let gone = || {
+        let reason = shared::status::FailureReason::StartFailed;
+        StepError::failed(
+            reason,
+            format!(
+                "this node does not know service {} of the deployment any more",
+                service.name
+            ),
+        )
+    };
+    let running = record.current.as_ref().ok_or_else(gone)?;
+    let spec = running
+        .spec
+        .services
+        .iter()
+        .find(|spec| spec.name == service.name)
+        .ok_or_else(gone)?;
+    let attempt: Attempt = running.attempt;
+    let published = published(&**runtime, &service.name, &running.ports);
+    runtime
+        .create(ContainerJob {
+            deployment_id: record.deployment_id,
+            deployment_name: &record.name,
+            attempt,
+            service: spec,
+            image: &service.image,
+            address: service.address,
+            published: &published,
+        })
+        .await
+}
+
+/// What the engine publishes of a service, where it has to.
+fn published(
+    runtime: &dyn Runtime,
+    service: &ServiceName,
+    ports: &[LeasedPort],
+) -> Vec<(u16, u16)> {
+    match runtime.exposure() {
+        Exposure::Forwarded => Vec::new(),
+        Exposure::Published => ports
+            .iter()
+            .filter(|lease| lease.service == *service)
+            .map(|lease| (lease.port, lease.container_port))
+            .collect(),
+    }
+}
+
+/// A container's id as people know it.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

@@ -1,0 +1,544 @@
+//! The deployment action: fetch, build, start, verify, switch.
+//!
+//! ```text
+//! FETCHING ─▶ BUILDING ─▶ STARTING ─▶ VERIFYING ─▶ (switch) ─▶ RUNNING, the old revision retires
+//!     └───────────┴───────────┴───────────┴────▶ FAILED, what was made is removed, the old one serves on
+//! ```
+//!
+//! Before the first container is made the attempt is marked in the journal as retiring, and the
+//! mark goes in the same change that makes it the current revision. So whenever the process ends,
+//! the journal says what has to go.
+
+use super::containers::{self, Images};
+use super::health::question;
+use super::{Action, Ending, ports, retire, routes, running_facts, verify};
+use crate::core::Core;
+use crate::journal::{Attempt, DeploymentRecord, RunningRevision, StepReport};
+use crate::runtime::{BuildJob, FetchJob, ImageFacts, Resolved, StepError, Tree};
+use crate::state_dir::WorkDir;
+use chrono::Utc;
+use shared::message::{DeployWork, ReportFacts};
+use shared::source::Source;
+use shared::spec::ImageSpec;
+use shared::status::{ApplicationStatus as S, FailureReason};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long the removal of a candidate may take when the node is stopping; what is left then is
+/// removed by the next process.
+const CLEAN_BEFORE_STOP: Duration = Duration::from_secs(3);
+
+/// Does it, again when the engine went away in the middle.
+pub(super) async fn run(action: &Action, work: &DeployWork) -> Ending {
+    let ending = until_ended(action, work).await;
+    if ending == Ending::Finished {
+        action.log.end().await;
+    }
+    ending
+}
+
+async fn until_ended(action: &Action, work: &DeployWork) -> Ending {
+    loop {
+        let outcome = match slot(action).await {
+            Ok(_slot) => attempt(action, work).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(running) => return take_over(action, running).await,
+            Err(StepError::Failed { reason, detail }) => return fail(action, reason, detail).await,
+            Err(StepError::Interrupted) => return interrupted(action).await,
+            Err(StepError::EngineAway(detail)) => {
+                action.log.system(format!(
+                    "the container engine is away ({detail}); waiting for it to begin again"
+                ));
+                tokio::select! {
+                    () = action.cancel.cancelled() => return interrupted(action).await,
+                    () = engine_returns(&action.core) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a slot: so many deployment actions work at once, on the whole node.
+async fn slot(action: &Action) -> Result<tokio::sync::OwnedSemaphorePermit, StepError> {
+    let slot = action
+        .cancel
+        .run_until_cancelled(action.core.slots.clone().acquire_owned())
+        .await;
+    let slot = slot.and_then(Result::ok).ok_or(StepError::Interrupted)?;
+    action.core.changed.notify_one();
+    Ok(slot)
+}
+
+async fn engine_returns(core: &Core) {
+    // The engine was found away before its supervisor may have noticed: give that one time.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    core.engine_is_up().await;
+}
+
+/// The whole way up to the switch, from the start.
+async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, StepError> {
+    remove_leftovers(action).await?;
+    action.report(S::Fetching, StepReport::default()).await?;
+    let tree = fetch(action, work).await?;
+    let mut resolved = tree.resolved().clone();
+    if let Some(method) = work.method {
+        resolved.spec.method = method;
+    }
+    action
+        .report(
+            S::Building,
+            StepReport {
+                facts: source_facts(&resolved),
+                ..StepReport::default()
+            },
+        )
+        .await?;
+    let images = build(action, tree, &resolved).await?;
+    action.report(S::Starting, StepReport::default()).await?;
+    let running = start(action, work, &resolved, &images).await?;
+    Ok(running)
+}
+
+/// Removes what an earlier try of this revision left, which was never current.
+async fn remove_leftovers(action: &Action) -> Result<(), StepError> {
+    let Attempt { revision, epoch } = action.attempt();
+    if action.entry.attempts == 0
+        && epoch == 1
+        && action
+            .record()
+            .is_none_or(|record| record.retiring.is_empty())
+    {
+        return Ok(());
+    }
+    remove_candidate(action, move |found| {
+        found.revision == revision && found.epoch <= epoch
+    })
+    .await
+}
+
+async fn remove_candidate(
+    action: &Action,
+    is_meant: impl Fn(Attempt) -> bool + Send,
+) -> Result<(), StepError> {
+    let current = action
+        .record()
+        .and_then(|record| record.current)
+        .map(|running| running.attempt);
+    let is_meant = move |found: Attempt| is_meant(found) && Some(found) != current;
+    retire::remove_containers(
+        &action.core,
+        action.request().deployment_id,
+        is_meant,
+        Duration::ZERO,
+    )
+    .await
+    .map_err(crate::runtime::RuntimeError::while_starting)
+}
+
+async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn Tree>, StepError> {
+    action
+        .log
+        .system(format!("fetching {}", work.source.summary()));
+    remember_repository(action, &work.source).await?;
+    let job = FetchJob {
+        source: &work.source,
+        commit: work.commit.as_ref(),
+        log: &action.log,
+        cancel: &action.cancel,
+    };
+    let tree = action.core.runtime.fetch(job).await?;
+    let resolved = tree.resolved();
+    if let Some(commit) = &resolved.commit {
+        action.log.system(format!("fetched commit {commit}"));
+    }
+    for warning in &resolved.warnings {
+        action.log.system(format!("warning: {warning}"));
+    }
+    Ok(tree)
+}
+
+/// Before anything is kept of a repository, the journal knows for whom.
+async fn remember_repository(action: &Action, source: &Source) -> Result<(), StepError> {
+    let url = match source {
+        Source::GitApp(git) => Some(git.url.clone()),
+        Source::Image(_) => None,
+    };
+    if action
+        .record()
+        .is_some_and(|record| record.repository == url)
+    {
+        return Ok(());
+    }
+    let request = action.request();
+    action
+        .core
+        .journal
+        .change(|draft| {
+            let known = draft
+                .state()
+                .deployments
+                .get(&request.deployment_id)
+                .cloned();
+            let record = known.unwrap_or_else(|| {
+                DeploymentRecord::new(request.deployment_id, request.deployment_name.clone())
+            });
+            draft.deployment_put(DeploymentRecord {
+                repository: url,
+                ..record
+            });
+        })
+        .await?;
+    Ok(())
+}
+
+fn source_facts(resolved: &Resolved) -> ReportFacts {
+    ReportFacts {
+        commit: resolved.commit.clone(),
+        image_digest: resolved.image_digest.clone(),
+        content_hash: Some(resolved.content_hash.clone()),
+        spec: Some(Box::new(resolved.spec.clone())),
+        ..ReportFacts::default()
+    }
+}
+
+/// Has the image of every service: built unless the same content was built before, or pulled.
+async fn build(
+    action: &Action,
+    tree: Box<dyn Tree>,
+    resolved: &Resolved,
+) -> Result<Images, StepError> {
+    let mut images: Images = BTreeMap::new();
+    let mut tree = Some(tree);
+    let mut built: Option<ImageFacts> = None;
+    for service in &resolved.spec.services {
+        let image = match &service.image {
+            ImageSpec::Pull { image } => {
+                action
+                    .core
+                    .runtime
+                    .pull(image, &action.log, &action.cancel)
+                    .await?
+            }
+            ImageSpec::Build(_) => match (&built, tree.take()) {
+                (Some(image), _) => image.clone(),
+                (None, Some(tree)) => built
+                    .insert(build_tree(action, tree, &resolved.content_hash).await?)
+                    .clone(),
+                (None, None) => {
+                    return Err(StepError::failed(
+                        FailureReason::BuildFailed,
+                        "the source has nothing to build",
+                    ));
+                }
+            },
+        };
+        images.insert(service.name.clone(), image);
+    }
+    Ok(images)
+}
+
+async fn build_tree(
+    action: &Action,
+    tree: Box<dyn Tree>,
+    content_hash: &str,
+) -> Result<ImageFacts, StepError> {
+    let deployment_id = action.request().deployment_id;
+    let tag = crate::docker::image_tag(deployment_id, content_hash);
+    let known = action
+        .core
+        .runtime
+        .image(&tag)
+        .await
+        .map_err(crate::runtime::RuntimeError::while_starting)?;
+    if let Some(image) = known {
+        action.log.system(format!("already built: {tag}"));
+        remember_image(action, tag).await?;
+        return Ok(image);
+    }
+    let directory = work_dir(action)?;
+    let job = BuildJob {
+        deployment_id,
+        attempt: action.attempt(),
+        tag: &tag,
+        directory: directory.path(),
+        log: &action.log,
+        cancel: &action.cancel,
+    };
+    let image = tree.build(job).await?;
+    action.log.system(format!("built {tag}"));
+    remember_image(action, tag).await?;
+    Ok(image)
+}
+
+fn work_dir(action: &Action) -> Result<WorkDir, StepError> {
+    let name = format!(
+        "{}-{}",
+        action.request().revision_id,
+        action.request().epoch
+    );
+    let refused = |error| {
+        StepError::failed(
+            FailureReason::BuildFailed,
+            format!("the node cannot write to its state directory: {error}"),
+        )
+    };
+    action.core.state_dir.work_dir(&name).map_err(refused)
+}
+
+/// The newest image stands last.
+async fn remember_image(action: &Action, tag: String) -> Result<(), StepError> {
+    let deployment_id = action.request().deployment_id;
+    let edit = |draft: &mut crate::journal::Draft<'_>| {
+        draft.deployment_edit(deployment_id, |record| {
+            record.images.retain(|image| *image != tag);
+            record.images.push(tag);
+        });
+    };
+    Ok(action.core.journal.change(edit).await?)
+}
+
+/// Starts and verifies the candidate beside whatever serves, then switches to it.
+async fn start(
+    action: &Action,
+    work: &DeployWork,
+    resolved: &Resolved,
+    images: &Images,
+) -> Result<RunningRevision, StepError> {
+    let ports = ports::choose(action, &resolved.spec, &work.ports).await?;
+    mark_as_retiring(action).await?;
+    // Before the start, so that no death is missed.
+    let events: Vec<_> = resolved
+        .spec
+        .services
+        .iter()
+        .map(|_| action.core.events.subscribe())
+        .collect();
+    let services = containers::start_all(action, &resolved.spec, images, &ports).await?;
+    action.report(S::Verifying, StepReport::default()).await?;
+    let subjects = resolved.spec.services.iter().zip(&services).zip(events);
+    let subjects = subjects.map(|((spec, service), events)| {
+        let has_health_check = images
+            .get(&spec.name)
+            .is_some_and(|image| image.has_health_check);
+        let question = question(spec, has_health_check, service.address, &ports);
+        verify::Subject {
+            spec,
+            service,
+            question,
+            events,
+        }
+    });
+    verify::all(
+        &action.core,
+        subjects.collect(),
+        &action.log,
+        &action.cancel,
+    )
+    .await?;
+    let running = RunningRevision {
+        revision_id: action.request().revision_id,
+        attempt: action.attempt(),
+        commit: resolved.commit.clone(),
+        image_digest: resolved.image_digest.clone(),
+        content_hash: resolved.content_hash.clone(),
+        spec: resolved.spec.clone(),
+        ports,
+        services,
+        since: Utc::now(),
+    };
+    switch(action, &running).await?;
+    Ok(running)
+}
+
+async fn mark_as_retiring(action: &Action) -> Result<(), StepError> {
+    let request = action.request();
+    let attempt = action.attempt();
+    let edit = |draft: &mut crate::journal::Draft<'_>| {
+        let known = draft
+            .state()
+            .deployments
+            .get(&request.deployment_id)
+            .cloned();
+        let mut record = known.unwrap_or_else(|| {
+            DeploymentRecord::new(request.deployment_id, request.deployment_name.clone())
+        });
+        if !record.retiring.contains(&attempt) {
+            record.retiring.push(attempt);
+        }
+        draft.deployment_put(record);
+    };
+    Ok(action.core.journal.change(edit).await?)
+}
+
+/// New connections go to the candidate from here on.
+async fn switch(action: &Action, running: &RunningRevision) -> Result<(), StepError> {
+    if action.cancel.is_cancelled() {
+        return Err(StepError::Interrupted);
+    }
+    let deployment_id = action.request().deployment_id;
+    // What is watched now is about to be replaced: its end is no crash.
+    action.core.sentinels.forget(deployment_id).await;
+    let table = routes::of(running);
+    action
+        .core
+        .routes
+        .set(&*action.core.runtime, deployment_id, table)
+        .await
+        .map_err(|error| {
+            StepError::failed(
+                FailureReason::PortUnavailable,
+                format!("the ports cannot be led to the new containers: {error}"),
+            )
+        })?;
+    for lease in &running.ports {
+        action.log.system(format!(
+            "port {} leads to {}:{}",
+            lease.port, lease.service, lease.container_port
+        ));
+    }
+    Ok(())
+}
+
+/// The candidate becomes the current revision, and what was there before retires: one change.
+async fn take_over(action: &Action, running: RunningRevision) -> Ending {
+    let core = &action.core;
+    let deployment_id = action.request().deployment_id;
+    let mine = action.attempt();
+    let before = action.record().and_then(|record| record.current);
+    let others = others(action, mine).await;
+    let step = StepReport {
+        facts: running_facts(&running),
+        ..StepReport::default()
+    };
+    let retiring: Vec<Attempt> = others.iter().copied().collect();
+    action.log.system("running");
+    let ending = {
+        let request = action.request();
+        let node = &core.settings.name;
+        action
+            .finish(|draft| {
+                draft.deployment_edit(deployment_id, |record| {
+                    record.name = request.deployment_name.clone();
+                    record.current = Some(running);
+                    record.retiring = retiring;
+                });
+                draft.report(
+                    node,
+                    deployment_id,
+                    request.revision_id,
+                    request.epoch,
+                    S::Running,
+                    step,
+                );
+            })
+            .await
+    };
+    if ending == Ending::Finished {
+        tracing::info!(%deployment_id, revision = mine.revision, epoch = mine.epoch, "a revision runs");
+        core.sentinels.follow(core, deployment_id);
+        for attempt in others {
+            let led = before
+                .as_ref()
+                .filter(|before| before.attempt == attempt)
+                .map(routes::of)
+                .unwrap_or_default();
+            retire::retire(core, deployment_id, attempt, led);
+        }
+    }
+    ending
+}
+
+/// Every other attempt of the deployment that has, or may have, containers here: also those that
+/// only their labels tell of, since the orchestrator has just confirmed this one.
+async fn others(action: &Action, mine: Attempt) -> BTreeSet<Attempt> {
+    let record = action.record();
+    let mut others: BTreeSet<Attempt> = record
+        .iter()
+        .flat_map(|record| record.retiring.iter().copied())
+        .collect();
+    others.extend(
+        record
+            .and_then(|record| record.current)
+            .map(|running| running.attempt),
+    );
+    match action
+        .core
+        .runtime
+        .list(Some(action.request().deployment_id))
+        .await
+    {
+        Ok(found) => others.extend(found.into_iter().map(|container| container.attempt)),
+        Err(error) => tracing::debug!(%error, "only the journal's revisions retire"),
+    }
+    others.remove(&mine);
+    others
+}
+
+/// The candidate goes, what served serves on.
+async fn fail(action: &Action, reason: FailureReason, detail: String) -> Ending {
+    action.log.system(format!("failed: {reason}: {detail}"));
+    let cleaned = clean(action).await;
+    let step = StepReport {
+        failure_reason: Some(reason),
+        detail: Some(detail),
+        ..StepReport::default()
+    };
+    let ending = action.finish_with(S::Failed, step).await;
+    after_cleaning(action, cleaned);
+    ending
+}
+
+/// Whoever interrupted it says what became of the revision: a cancel, a destroy, a newer attempt,
+/// or the next process.
+async fn interrupted(action: &Action) -> Ending {
+    if action.core.stop.is_cancelled() {
+        action
+            .log
+            .system("the node is stopping; the next start begins this again");
+        // Best effort: the mark in the journal stays.
+        let _ = tokio::time::timeout(CLEAN_BEFORE_STOP, clean(action)).await;
+        return Ending::Kept;
+    }
+    action.log.system("interrupted");
+    let cleaned = clean(action).await;
+    let ending = action.finish(|_| {}).await;
+    after_cleaning(action, cleaned);
+    ending
+}
+
+/// Removes the candidate's containers and leads its ports back to what serves.
+async fn clean(action: &Action) -> Result<(), StepError> {
+    let core = &action.core;
+    let deployment_id = action.request().deployment_id;
+    let current = action.record().and_then(|record| record.current);
+    let table = current.as_ref().map(routes::of).unwrap_or_default();
+    if let Err(error) = core.routes.set(&*core.runtime, deployment_id, table).await {
+        tracing::warn!(%deployment_id, %error, "the ports could not be led back yet; this is tried again");
+    }
+    if current.is_some() {
+        core.sentinels.follow(core, deployment_id);
+    }
+    let mine = action.attempt();
+    remove_candidate(action, move |found| found == mine).await?;
+    let edit = |draft: &mut crate::journal::Draft<'_>| {
+        draft.deployment_edit(deployment_id, |record| {
+            record.retiring.retain(|other| *other != mine)
+        });
+    };
+    Ok(core.journal.change(edit).await?)
+}
+
+/// What could not be removed now is removed as soon as it can be.
+fn after_cleaning(action: &Action, cleaned: Result<(), StepError>) {
+    if let Err(error) = cleaned {
+        tracing::warn!(work_id = %action.request().id, %error, "a candidate could not be removed yet");
+        retire::retire(
+            &action.core,
+            action.request().deployment_id,
+            action.attempt(),
+            Vec::new(),
+        );
+    }
+}

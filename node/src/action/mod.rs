@@ -1,0 +1,228 @@
+//! What a node does for a work request: one file a kind, and one a step of the deployment action.
+//!
+//! Every action is safe to begin again from its start: it is, after the process was killed. It
+//! looks at what is there, makes it so, and tells the end and the report of it in one change of the
+//! journal.
+
+mod cancel;
+mod containers;
+mod deploy;
+mod destroy;
+pub(crate) mod health;
+mod ports;
+mod retire;
+pub(crate) mod routes;
+mod start;
+mod stop;
+mod verify;
+
+pub(crate) use containers::recreate;
+pub(crate) use retire::{disown, retire};
+
+use crate::core::Core;
+use crate::journal::{Attempt, DeploymentRecord, RunningRevision, StepReport, WorkEntry};
+use crate::log_sink::LogSink;
+use crate::runtime::StepError;
+use shared::message::{LogSubject, ReportFacts, ServiceFacts, WorkAction, WorkRequest};
+use shared::status::ApplicationStatus;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// How far apart the log numbers of two tries of one action are: the second begins with a number
+/// that the first cannot have reached, so that no line is taken for another.
+const LINES_PER_TRY: i64 = 1_000_000;
+
+/// One action under way.
+pub(crate) struct Action {
+    pub(crate) core: Arc<Core>,
+    pub(crate) entry: WorkEntry,
+    pub(crate) log: LogSink,
+    /// Interrupts it.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// How an action ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Its end is in the journal.
+    Finished,
+    /// It stays in the journal and is begun again by the next process.
+    Kept,
+}
+
+impl Action {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        entry: WorkEntry,
+        tries: u32,
+        cancel: CancellationToken,
+    ) -> Self {
+        let subject = LogSubject::Build {
+            revision_id: entry.request.revision_id,
+            epoch: entry.request.epoch,
+        };
+        let log = LogSink::new(
+            subject,
+            i64::from(tries) * LINES_PER_TRY,
+            core.telemetry.clone(),
+        );
+        Self {
+            core,
+            entry,
+            log,
+            cancel,
+        }
+    }
+
+    /// Does it.
+    pub(crate) async fn run(&self) -> Ending {
+        match &self.entry.request.action {
+            WorkAction::Deploy(work) => deploy::run(self, work).await,
+            WorkAction::Stop(selection) => self.until_done(|| stop::run(self, selection)).await,
+            WorkAction::Start(selection) => start::run(self, selection, start::Kind::Start).await,
+            WorkAction::Restart(selection) => {
+                start::run(self, selection, start::Kind::Restart).await
+            }
+            WorkAction::Destroy { volumes } => {
+                self.until_done(|| destroy::run(self, *volumes)).await
+            }
+            WorkAction::Cancel => self.until_done(|| cancel::run(self)).await,
+            // Never journalled, so never here: nothing to do but to let it go.
+            WorkAction::FollowLogs { .. } | WorkAction::UnfollowLogs { .. } => {
+                self.finish(|_| {}).await
+            }
+        }
+    }
+
+    pub(crate) const fn request(&self) -> &WorkRequest {
+        &self.entry.request
+    }
+
+    pub(crate) const fn attempt(&self) -> Attempt {
+        Attempt {
+            revision: self.entry.request.revision,
+            epoch: self.entry.request.epoch,
+        }
+    }
+
+    /// What the journal has of the deployment.
+    pub(crate) fn record(&self) -> Option<DeploymentRecord> {
+        self.core.journal.read(|state| {
+            state
+                .deployments
+                .get(&self.request().deployment_id)
+                .cloned()
+        })
+    }
+
+    /// The revision of the request, when it is the one that this node runs.
+    pub(crate) fn running(&self) -> Option<RunningRevision> {
+        self.record()?
+            .current
+            .filter(|running| running.revision_id == self.request().revision_id)
+    }
+
+    async fn report(&self, status: ApplicationStatus, step: StepReport) -> Result<(), StepError> {
+        self.core.report(self.request().into(), status, step).await
+    }
+
+    /// Writes the end of the action, together with what `change` adds to it.
+    async fn finish(&self, change: impl FnOnce(&mut crate::journal::Draft<'_>)) -> Ending {
+        let node = &self.core.settings.name;
+        let written = self
+            .core
+            .journal
+            .change(|draft| {
+                change(draft);
+                draft.finish(node, &self.entry);
+            })
+            .await;
+        self.core.changed.notify_one();
+        match written {
+            Ok(()) => Ending::Finished,
+            // The process is ending and nothing was written: the next one begins it again.
+            Err(_) => Ending::Kept,
+        }
+    }
+
+    /// Reports where the revision stands, together with the end of the action.
+    async fn finish_with(&self, status: ApplicationStatus, step: StepReport) -> Ending {
+        let WorkRequest {
+            deployment_id,
+            revision_id,
+            epoch,
+            ..
+        } = *self.request();
+        let step = StepReport {
+            detail: step
+                .detail
+                .map(|detail| crate::text::cut_front(&detail, crate::core::DETAIL_LIMIT)),
+            ..step
+        };
+        let node = &self.core.settings.name;
+        tracing::info!(%deployment_id, %revision_id, epoch, %status, "an action came to its end");
+        self.finish(|draft| {
+            draft.report(node, deployment_id, revision_id, epoch, status, step);
+        })
+        .await
+    }
+
+    /// Does something that cannot fail for good, again and again until it is done: what keeps it
+    /// from it is an engine that does not answer.
+    async fn until_done<F: Future<Output = Result<Ending, StepError>>>(
+        &self,
+        step: impl Fn() -> F,
+    ) -> Ending {
+        let mut pause = crate::backoff::Backoff::default();
+        loop {
+            match step().await {
+                Ok(ending) => return ending,
+                Err(StepError::Interrupted) => return Ending::Kept,
+                Err(error) => {
+                    tracing::warn!(work_id = %self.request().id, %error, "an action waits and tries again");
+                    self.core.changed.notify_one();
+                }
+            }
+            tokio::select! {
+                () = self.core.stop.cancelled() => return Ending::Kept,
+                () = pause.wait() => {}
+            }
+            tokio::select! {
+                () = self.core.stop.cancelled() => return Ending::Kept,
+                () = self.core.engine_is_up() => {}
+            }
+        }
+    }
+}
+
+/// What is known of a revision's services, each standing as `status` unless it is stopped.
+pub(crate) fn service_facts(
+    running: &RunningRevision,
+    status: ApplicationStatus,
+    restarts: impl Fn(&str) -> u32,
+) -> Vec<ServiceFacts> {
+    let facts = |service: &crate::journal::RunningService| ServiceFacts {
+        name: service.name.clone(),
+        status: if service.stopped {
+            ApplicationStatus::Stopped
+        } else {
+            status
+        },
+        image: service.image.clone(),
+        container: Some(service.container.clone()),
+        restarts: restarts(&service.container),
+    };
+    running.services.iter().map(facts).collect()
+}
+
+/// Everything that is known of a revision that serves.
+pub(crate) fn running_facts(running: &RunningRevision) -> ReportFacts {
+    ReportFacts {
+        commit: running.commit.clone(),
+        image_digest: running.image_digest.clone(),
+        content_hash: Some(running.content_hash.clone()),
+        spec: Some(Box::new(running.spec.clone())),
+        ports: Some(running.ports.clone()),
+        services: Some(service_facts(running, ApplicationStatus::Running, |_| 0)),
+    }
+}

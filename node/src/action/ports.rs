@@ -1,0 +1,107 @@
+//! Which host ports a revision gets: the ones that its deployment holds, else fresh ones that are
+//! free on this host.
+
+use super::Action;
+use crate::runtime::{Exposure, Runtime, StepError};
+use shared::message::{LeasedPort, PortOffer};
+use shared::spec::DeploymentSpec;
+use shared::status::FailureReason;
+use std::collections::BTreeSet;
+
+/// Chooses a host port for each port of each service.
+pub(super) async fn choose(
+    action: &Action,
+    spec: &DeploymentSpec,
+    offer: &PortOffer,
+) -> Result<Vec<LeasedPort>, StepError> {
+    let exposure = action.core.runtime.exposure();
+    // Ports that lead to a revision of this deployment now are bound by us: that is no obstacle.
+    let ours: BTreeSet<u16> = match exposure {
+        Exposure::Forwarded => action
+            .record()
+            .and_then(|record| record.current)
+            .map(|running| {
+                super::routes::of(&running)
+                    .iter()
+                    .map(|route| route.port)
+                    .collect()
+            })
+            .unwrap_or_default(),
+        Exposure::Published => BTreeSet::new(),
+    };
+    let mut chooser = Chooser {
+        runtime: &*action.core.runtime,
+        ours,
+        taken: BTreeSet::new(),
+        seen_bound: Vec::new(),
+    };
+    let mut leases = Vec::new();
+    for service in &spec.services {
+        for container_port in &service.ports {
+            let is_held = |lease: &&LeasedPort| {
+                lease.service == service.name && lease.container_port == *container_port
+            };
+            // All that the deployment holds is its own: the same port first, then fresh ones.
+            let held = offer.held.iter().filter(is_held).map(|lease| lease.port);
+            let port = chooser
+                .first_free(held.chain(offer.fresh.iter().copied()))
+                .await
+                .ok_or_else(|| {
+                    StepError::failed(
+                        FailureReason::PortUnavailable,
+                        chooser.complaint(&service.name, *container_port),
+                    )
+                })?;
+            if offer
+                .held
+                .iter()
+                .any(|lease| is_held(&lease) && lease.port != port)
+            {
+                action.log.system(format!(
+                    "the port that {}:{container_port} had is taken by something else on this host; it gets {port}",
+                    service.name
+                ));
+            }
+            leases.push(LeasedPort {
+                port,
+                container_port: *container_port,
+                service: service.name.clone(),
+            });
+        }
+    }
+    Ok(leases)
+}
+
+struct Chooser<'a> {
+    runtime: &'a dyn Runtime,
+    ours: BTreeSet<u16>,
+    taken: BTreeSet<u16>,
+    seen_bound: Vec<u16>,
+}
+
+impl Chooser<'_> {
+    async fn first_free(&mut self, ports: impl Iterator<Item = u16> + Send) -> Option<u16> {
+        for port in ports {
+            if self.taken.contains(&port) {
+                continue;
+            }
+            if self.ours.contains(&port) || self.runtime.port_is_free(port).await {
+                self.taken.insert(port);
+                return Some(port);
+            }
+            self.seen_bound.push(port);
+        }
+        None
+    }
+
+    fn complaint(&self, service: &shared::name::ServiceName, container_port: u16) -> String {
+        if self.seen_bound.is_empty() {
+            return format!("no host port was offered for {service}:{container_port}");
+        }
+        let bound: Vec<String> = self.seen_bound.iter().map(ToString::to_string).collect();
+        format!(
+            "no host port for {service}:{container_port}: every port that was offered is taken by something else on this host ({})",
+            bound.join(", ")
+        )
+    }
+}

@@ -1,0 +1,125 @@
+//! Stopping the services of a revision. Containers, ports and volumes are kept.
+
+use super::{Action, Ending, routes, service_facts};
+use crate::journal::{RunningRevision, StepReport};
+use crate::runtime::{RuntimeError, StepError};
+use futures::future::try_join_all;
+use shared::message::{ReportFacts, ServiceSelection};
+use shared::name::ServiceName;
+use shared::status::{ApplicationStatus as S, FailureReason};
+use std::time::Duration;
+
+/// Does it. Stopping twice is fine.
+pub(super) async fn run(
+    action: &Action,
+    selection: &ServiceSelection,
+) -> Result<Ending, StepError> {
+    let core = &action.core;
+    let deployment_id = action.request().deployment_id;
+    let Some(mut running) = action.running() else {
+        return stop_by_labels(action).await;
+    };
+    core.sentinels.forget(deployment_id).await;
+    for service in running
+        .services
+        .iter_mut()
+        .filter(|service| is_selected(selection, &service.name))
+    {
+        service.stopped = true;
+    }
+    core.routes
+        .set(&*core.runtime, deployment_id, routes::of(&running))
+        .await
+        .map_err(retry)?;
+    stop_containers(action, &running).await.map_err(retry)?;
+    let (status, step) = standing(&running);
+    let ending = action
+        .finish(|draft| {
+            let request = action.request();
+            let node = &core.settings.name;
+            let services = running.services.clone();
+            draft.deployment_edit(deployment_id, |record| {
+                if let Some(current) = &mut record.current {
+                    current.services = services;
+                }
+            });
+            draft.report(
+                node,
+                deployment_id,
+                request.revision_id,
+                request.epoch,
+                status,
+                step,
+            );
+        })
+        .await;
+    core.sentinels.follow(core, deployment_id);
+    Ok(ending)
+}
+
+/// Whether a selection means a service: an empty one means all.
+pub(super) fn is_selected(selection: &ServiceSelection, service: &ServiceName) -> bool {
+    selection.services.is_empty() || selection.services.contains(service)
+}
+
+/// A selected stop that leaves something running is no stop of the revision.
+fn standing(running: &RunningRevision) -> (S, StepReport) {
+    let services = Some(service_facts(running, S::Running, |_| 0));
+    let facts = ReportFacts {
+        services,
+        ..ReportFacts::default()
+    };
+    let status = if running.is_stopped() {
+        S::Stopped
+    } else {
+        S::Running
+    };
+    (
+        status,
+        StepReport {
+            facts,
+            ..StepReport::default()
+        },
+    )
+}
+
+async fn stop_containers(action: &Action, running: &RunningRevision) -> Result<(), RuntimeError> {
+    let grace = action.core.settings.stop_grace;
+    let stopped = running.services.iter().filter(|service| service.stopped);
+    let stop = stopped.map(|service| action.core.runtime.stop(&service.container, grace));
+    try_join_all(stop).await.map(drop)
+}
+
+/// A node that lost its journal still finds a revision's containers by their labels, and the
+/// orchestrator has just confirmed which.
+async fn stop_by_labels(action: &Action) -> Result<Ending, StepError> {
+    let core = &action.core;
+    let containers = core
+        .runtime
+        .list(Some(action.request().deployment_id))
+        .await
+        .map_err(retry)?;
+    let meant = containers
+        .iter()
+        .filter(|container| container.attempt.revision == action.request().revision);
+    let stop = meant.map(|container| core.runtime.stop(&container.id, Duration::from_secs(10)));
+    try_join_all(stop).await.map_err(retry)?;
+    let detail = "this node has no record of the revision; its containers were found by their labels and stopped";
+    Ok(action
+        .finish_with(
+            S::Stopped,
+            StepReport {
+                detail: Some(detail.to_owned()),
+                ..StepReport::default()
+            },
+        )
+        .await)
+}
+
+/// Stopping and removing are never given up: what the engine refuses now it may do later.
+pub(super) fn retry(error: RuntimeError) -> StepError {
+    match error {
+        RuntimeError::Away(detail) => StepError::EngineAway(detail),
+        RuntimeError::Refused(detail) => StepError::failed(FailureReason::StartFailed, detail),
+    }
+}

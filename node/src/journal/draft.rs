@@ -1,0 +1,402 @@
+//! The changes that a journal knows. Each keeps memory and file in step.
+
+use super::disk::{Op, Room};
+use super::{DeploymentRecord, Standing, State, WorkEntry};
+use chrono::Utc;
+use serde::Serialize;
+use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
+use shared::message::{
+    NodeReport, ReportFacts, StatusReport, WorkAction, WorkReceipt, WorkRefused, WorkRequest,
+};
+use shared::name::NodeName;
+use shared::status::{ApplicationStatus, FailureReason, Outcome, transition};
+
+pub(super) const STORE_KEY: &[u8] = b"store";
+
+/// How many finished work requests are remembered, to know them when they are delivered again.
+const DONE_LIMIT: usize = 4096;
+
+/// How many destroyed deployments are remembered, so that late work does not bring them back.
+const DESTROYED_LIMIT: usize = 4096;
+
+/// How many unsent reports are kept; beyond it the oldest news of a crash are forgotten first.
+const REPORT_LIMIT: usize = 20_000;
+
+/// What became of a work request that was delivered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Acceptance {
+    /// New, and now in the journal.
+    New(Box<WorkEntry>),
+    /// Known already: it is said again where it stands.
+    Repeated,
+    /// Not to be done; that is said as well.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A step of a revision that is to be reported.
+#[derive(Clone, Debug, Default)]
+pub struct StepReport {
+    /// Why, when it failed.
+    pub failure_reason: Option<FailureReason>,
+    /// What a person should know, already bounded and safe to show.
+    pub detail: Option<String>,
+    /// What was learnt.
+    pub facts: ReportFacts,
+}
+
+/// A change in the making: what is done through it is written together.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    state: &'a mut State,
+    ops: Vec<Op>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) const fn new(state: &'a mut State) -> Self {
+        Self {
+            state,
+            ops: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_ops(self) -> Vec<Op> {
+        self.ops
+    }
+
+    /// What is remembered, with the changes so far.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        self.state
+    }
+
+    /// Takes a work request in, unless it is known, of an older attempt or for something that is
+    /// gone, and says which.
+    pub fn accept(&mut self, node: &NodeName, request: WorkRequest) -> Acceptance {
+        let receipt = WorkReceipt {
+            node: node.clone(),
+            work_id: request.id,
+        };
+        if self.state.done_ids.contains(&request.id) {
+            self.say(NodeReport::Accepted(receipt.clone()));
+            self.say(NodeReport::Finished(receipt));
+            return Acceptance::Repeated;
+        }
+        if self
+            .state
+            .work
+            .values()
+            .any(|entry| entry.request.id == request.id)
+        {
+            self.say(NodeReport::Accepted(receipt));
+            return Acceptance::Repeated;
+        }
+        self.meet_store(request.store);
+        if let Some(reason) = self.objection(&request) {
+            self.mark_done(request.id);
+            self.say(NodeReport::Refused(WorkRefused {
+                node: node.clone(),
+                work_id: request.id,
+                reason: reason.clone(),
+            }));
+            return Acceptance::Refused { reason };
+        }
+        self.raise_standing(&request);
+        let entry = WorkEntry {
+            arrival: self.state.next_arrival,
+            attempts: 0,
+            request,
+        };
+        self.state.next_arrival += 1;
+        self.work_put(entry.clone());
+        self.say(NodeReport::Accepted(receipt));
+        Acceptance::New(Box::new(entry))
+    }
+
+    fn objection(&self, request: &WorkRequest) -> Option<String> {
+        let destroys = matches!(request.action, WorkAction::Destroy { .. });
+        if self.state.destroyed.contains(&request.deployment_id) && !destroys {
+            return Some("the deployment was destroyed here".to_owned());
+        }
+        let known = self.state.standings.get(&request.revision_id)?.epoch;
+        (request.epoch < known)
+            .then(|| format!("attempt {} is older than attempt {known}", request.epoch))
+    }
+
+    /// Another store than before means that it was restored from a backup: what was counted
+    /// against the old one counts no more.
+    fn meet_store(&mut self, store: StoreIncarnation) {
+        if self.state.store == Some(store) {
+            return;
+        }
+        if self.state.store.replace(store).is_some() {
+            tracing::warn!(%store, "the orchestrator's store was replaced; its word on attempts and reports counts now");
+            let revisions: Vec<RevisionId> = self.state.standings.keys().copied().collect();
+            for revision_id in revisions {
+                self.standing_remove(revision_id);
+            }
+        }
+        self.put(Room::Meta, STORE_KEY.to_vec(), &store);
+    }
+
+    fn raise_standing(&mut self, request: &WorkRequest) {
+        let known = self
+            .state
+            .standings
+            .get(&request.revision_id)
+            .filter(|known| known.epoch == request.epoch);
+        let standing = Standing {
+            deployment_id: request.deployment_id,
+            epoch: request.epoch,
+            last_seq: known
+                .map_or(0, |known| known.last_seq)
+                .max(request.last_report_seq),
+            status: known.and_then(|known| known.status),
+        };
+        self.standing_put(request.revision_id, standing);
+    }
+
+    /// Counts one more beginning of a work request's action; gives how often it was begun before.
+    pub fn begin(&mut self, arrival: u64) -> u32 {
+        let Some(mut entry) = self.state.work.get(&arrival).cloned() else {
+            return 0;
+        };
+        let before = entry.attempts;
+        entry.attempts = before.saturating_add(1);
+        self.work_put(entry);
+        before
+    }
+
+    /// A work request came to its end.
+    pub fn finish(&mut self, node: &NodeName, entry: &WorkEntry) {
+        if self.state.work.remove(&entry.arrival).is_none() {
+            return;
+        }
+        self.ops.push(Op {
+            room: Room::Work,
+            key: key(entry.arrival),
+            value: None,
+        });
+        self.mark_done(entry.request.id);
+        self.say(NodeReport::Finished(WorkReceipt {
+            node: node.clone(),
+            work_id: entry.request.id,
+        }));
+    }
+
+    /// Reports where a revision stands, unless that was said before, does not follow from what was
+    /// said, or is the word of an older attempt. Gives whether it was news.
+    pub fn report(
+        &mut self,
+        node: &NodeName,
+        deployment_id: DeploymentId,
+        revision_id: RevisionId,
+        epoch: i32,
+        status: ApplicationStatus,
+        step: StepReport,
+    ) -> bool {
+        let mut standing = self
+            .state
+            .standings
+            .get(&revision_id)
+            .cloned()
+            .unwrap_or(Standing {
+                deployment_id,
+                epoch,
+                last_seq: 0,
+                status: None,
+            });
+        if standing.epoch != epoch {
+            return false;
+        }
+        let is_news = match standing.status.map(|from| transition(from, status)) {
+            None | Some(Ok(Outcome::Moved)) => true,
+            Some(Ok(Outcome::Unchanged)) => {
+                step.detail.is_some() || step.facts != ReportFacts::default()
+            }
+            Some(Err(_)) => false,
+        };
+        if !is_news {
+            return false;
+        }
+        standing.last_seq += 1;
+        standing.status = Some(status);
+        let seq = standing.last_seq;
+        self.standing_put(revision_id, standing);
+        self.say(NodeReport::Status(StatusReport {
+            node: node.clone(),
+            deployment_id,
+            revision_id,
+            epoch,
+            seq,
+            status,
+            failure_reason: step.failure_reason,
+            detail: step.detail,
+            at: Utc::now(),
+            facts: step.facts,
+        }));
+        true
+    }
+
+    /// Remembers what this node has of a deployment.
+    pub fn deployment_put(&mut self, record: DeploymentRecord) {
+        self.put(
+            Room::Deployments,
+            record.deployment_id.0.as_bytes().to_vec(),
+            &record,
+        );
+        self.state.deployments.insert(record.deployment_id, record);
+    }
+
+    /// Changes what this node has of a deployment, if it has anything.
+    pub fn deployment_edit(
+        &mut self,
+        deployment_id: DeploymentId,
+        edit: impl FnOnce(&mut DeploymentRecord),
+    ) {
+        if let Some(mut record) = self.state.deployments.get(&deployment_id).cloned() {
+            edit(&mut record);
+            self.deployment_put(record);
+        }
+    }
+
+    /// A deployment is gone for good: nothing of it is remembered but that.
+    pub fn deployment_destroyed(&mut self, deployment_id: DeploymentId) {
+        if self.state.deployments.remove(&deployment_id).is_some() {
+            self.ops.push(Op {
+                room: Room::Deployments,
+                key: deployment_id.0.as_bytes().to_vec(),
+                value: None,
+            });
+        }
+        let standings = self.state.standings.iter();
+        let gone: Vec<RevisionId> = standings
+            .filter(|(_, standing)| standing.deployment_id == deployment_id)
+            .map(|(id, _)| *id)
+            .collect();
+        for revision_id in gone {
+            self.standing_remove(revision_id);
+        }
+        self.state.destroyed.insert(deployment_id);
+        self.put(
+            Room::Destroyed,
+            deployment_id.0.as_bytes().to_vec(),
+            &deployment_id,
+        );
+        // Ids sort by the time that they were made, so the first is the oldest.
+        while self.state.destroyed.len() > DESTROYED_LIMIT
+            && let Some(oldest) = self.state.destroyed.pop_first()
+        {
+            self.ops.push(Op {
+                room: Room::Destroyed,
+                key: oldest.0.as_bytes().to_vec(),
+                value: None,
+            });
+        }
+    }
+
+    /// These reports were sent, up to and without number `until`.
+    pub fn reports_sent(&mut self, until: u64) {
+        while let Some(first) = self
+            .state
+            .reports
+            .first_entry()
+            .filter(|first| *first.key() < until)
+        {
+            self.ops.push(Op {
+                room: Room::Reports,
+                key: key(*first.key()),
+                value: None,
+            });
+            first.remove();
+        }
+    }
+
+    fn say(&mut self, report: NodeReport) {
+        let number = self.state.next_report;
+        self.state.next_report += 1;
+        self.put(Room::Reports, key(number), &report);
+        self.state.reports.insert(number, report);
+        if self.state.reports.len() > REPORT_LIMIT {
+            self.forget_a_report();
+        }
+    }
+
+    /// A crash that is over is the least of what the orchestrator must hear once it is back.
+    fn forget_a_report(&mut self) {
+        let degraded = |report: &NodeReport| matches!(report, NodeReport::Status(status) if status.status == ApplicationStatus::Degraded);
+        let oldest = self
+            .state
+            .reports
+            .iter()
+            .find(|(_, report)| degraded(report))
+            .or(self.state.reports.iter().next());
+        let Some(number) = oldest.map(|(number, _)| *number) else {
+            return;
+        };
+        self.state.reports.remove(&number);
+        self.ops.push(Op {
+            room: Room::Reports,
+            key: key(number),
+            value: None,
+        });
+    }
+
+    fn work_put(&mut self, entry: WorkEntry) {
+        self.put(Room::Work, key(entry.arrival), &entry);
+        self.state.work.insert(entry.arrival, entry);
+    }
+
+    fn mark_done(&mut self, id: WorkId) {
+        let number = self.state.next_done;
+        self.state.next_done += 1;
+        self.put(Room::Done, key(number), &id);
+        self.state.done.insert(number, id);
+        self.state.done_ids.insert(id);
+        while self.state.done.len() > DONE_LIMIT
+            && let Some((number, oldest)) = self.state.done.pop_first()
+        {
+            self.state.done_ids.remove(&oldest);
+            self.ops.push(Op {
+                room: Room::Done,
+                key: key(number),
+                value: None,
+            });
+        }
+    }
+
+    fn standing_put(&mut self, revision_id: RevisionId, standing: Standing) {
+        self.put(
+            Room::Standings,
+            revision_id.0.as_bytes().to_vec(),
+            &(revision_id, &standing),
+        );
+        self.state.standings.insert(revision_id, standing);
+    }
+
+    fn standing_remove(&mut self, revision_id: RevisionId) {
+        if self.state.standings.remove(&revision_id).is_some() {
+            self.ops.push(Op {
+                room: Room::Standings,
+                key: revision_id.0.as_bytes().to_vec(),
+                value: None,
+            });
+        }
+    }
+
+    fn put<T: Serialize>(&mut self, room: Room, key: Vec<u8>, value: &T) {
+        // Our own types have string keys and finite numbers only: nothing in them that JSON refuses.
+        let value = serde_json::to_vec(value).unwrap_or_default();
+        self.ops.push(Op {
+            room,
+            key,
+            value: Some(value),
+        });
+    }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}

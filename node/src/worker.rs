@@ -1,0 +1,184 @@
+//! Taking work from the node's queue: read it, journal it, acknowledge it, pass it on.
+//!
+//! A delivery is never held while its work is done. What cannot be read goes to `dead` with the
+//! reason and stops nothing.
+
+use crate::action::disown;
+use crate::backoff::Backoff;
+use crate::core::Core;
+use crate::error::ServiceError;
+use crate::journal::{Acceptance, Attempt, JournalError, StepReport, WorkEntry};
+use crate::lanes::Lanes;
+use crate::logs::Followers;
+use shared::bus::{Bus, Consumer, Delivery, Subscription};
+use shared::message::{WorkRequest, decode};
+use shared::status::ApplicationStatus as S;
+use std::sync::Arc;
+
+/// How many deliveries may wait for their acknowledgement.
+const PREFETCH: u16 = 32;
+
+/// Takes work until the node stops.
+pub(crate) async fn run(
+    core: Arc<Core>,
+    bus: Arc<dyn Bus>,
+    lanes: Lanes,
+    followers: Followers,
+) -> Result<(), ServiceError> {
+    let stop = core.stop.clone();
+    let Some(consumer) = stop.run_until_cancelled(listen(&core, &*bus)).await else {
+        return Ok(());
+    };
+    let mut worker = Worker {
+        core,
+        lanes,
+        followers,
+        consumer: consumer?,
+    };
+    loop {
+        match stop.run_until_cancelled(worker.consumer.next()).await {
+            None => return Ok(()),
+            Some(None) => return Err(shared::bus::BusError::Closed.into()),
+            Some(Some(first)) => worker.take(first).await?,
+        }
+    }
+}
+
+async fn listen(core: &Core, bus: &dyn Bus) -> Result<Consumer, ServiceError> {
+    let mut pause = Backoff::default();
+    loop {
+        match bus
+            .consume(Subscription::Work(core.settings.name.clone()), PREFETCH)
+            .await
+        {
+            Ok(consumer) => return Ok(consumer),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "waiting for the node's work queue")
+            }
+            Err(error) => return Err(error.into()),
+        }
+        pause.wait().await;
+    }
+}
+
+struct Worker {
+    core: Arc<Core>,
+    lanes: Lanes,
+    followers: Followers,
+    consumer: Consumer,
+}
+
+impl Worker {
+    /// Takes a delivery, and whatever else has arrived: one write of the journal for all of them.
+    async fn take(&mut self, first: Delivery) -> Result<(), ServiceError> {
+        let mut deliveries = Vec::new();
+        let mut requests = Vec::new();
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            match decode::<WorkRequest>(&delivery.body) {
+                Ok(items) => {
+                    requests.extend(items);
+                    deliveries.push(delivery);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, bytes = delivery.body.len(), "a delivery that does not read goes to dead");
+                    delivery.dead(&error.to_string()).await;
+                }
+            }
+            next = if deliveries.len() < usize::from(PREFETCH) {
+                self.consumer.try_next()
+            } else {
+                None
+            };
+        }
+        let (transient, lasting): (Vec<_>, Vec<_>) = requests
+            .into_iter()
+            .partition(|request| request.action.is_transient());
+        for request in transient {
+            self.followers.obey(&self.core, request);
+        }
+        if !lasting.is_empty() {
+            self.accept(lasting).await?;
+        }
+        for delivery in deliveries {
+            // No longer ours: it comes again, and is known by then.
+            let _ = delivery.ack().await;
+        }
+        Ok(())
+    }
+
+    async fn accept(&self, requests: Vec<WorkRequest>) -> Result<(), JournalError> {
+        let core = &self.core;
+        let node = &core.settings.name;
+        let (verdicts, store_is_new) = core
+            .journal
+            .change(|draft| {
+                let store_before = draft.state().store;
+                let verdicts: Vec<(WorkRequest, Acceptance)> = requests
+                    .into_iter()
+                    .map(|request| (request.clone(), draft.accept(node, request)))
+                    .collect();
+                let store_is_new = store_before.is_some() && draft.state().store != store_before;
+                (verdicts, store_is_new)
+            })
+            .await?;
+        for (request, verdict) in verdicts {
+            match verdict {
+                Acceptance::New(entry) => self.pass_on(*entry),
+                Acceptance::Repeated => {
+                    tracing::debug!(work_id = %request.id, "work that is known was delivered again")
+                }
+                Acceptance::Refused { reason } => {
+                    tracing::warn!(work_id = %request.id, deployment_id = %request.deployment_id, %reason, "work is refused");
+                    let attempt = Attempt {
+                        revision: request.revision,
+                        epoch: request.epoch,
+                    };
+                    disown(core, request.deployment_id, attempt);
+                }
+            }
+        }
+        if store_is_new {
+            say_everything(core).await?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&self, entry: WorkEntry) {
+        tracing::debug!(work_id = %entry.request.id, deployment_id = %entry.request.deployment_id, "work is accepted");
+        self.lanes.push(&self.core, entry);
+    }
+}
+
+/// A store that was restored from a backup is told everything that runs here.
+async fn say_everything(core: &Core) -> Result<(), JournalError> {
+    let node = &core.settings.name;
+    core.journal
+        .change(|draft| {
+            let records: Vec<_> = draft.state().deployments.values().cloned().collect();
+            for (deployment_id, running) in records
+                .into_iter()
+                .filter_map(|record| Some((record.deployment_id, record.current?)))
+            {
+                let status = if running.is_stopped() {
+                    S::Stopped
+                } else {
+                    S::Running
+                };
+                let facts = crate::action::running_facts(&running);
+                let step = StepReport {
+                    facts,
+                    ..StepReport::default()
+                };
+                draft.report(
+                    node,
+                    deployment_id,
+                    running.revision_id,
+                    running.attempt.epoch,
+                    status,
+                    step,
+                );
+            }
+        })
+        .await
+}
