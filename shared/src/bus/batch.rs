@@ -20,7 +20,10 @@ pub struct BatchOptions {
 
 impl Default for BatchOptions {
     fn default() -> Self {
-        Self { items: 256, backlog: 1024 }
+        Self {
+            items: 256,
+            backlog: 1024,
+        }
     }
 }
 
@@ -32,7 +35,9 @@ pub struct Batcher<T> {
 
 impl<T> Clone for Batcher<T> {
     fn clone(&self) -> Self {
-        Self { items: self.items.clone() }
+        Self {
+            items: self.items.clone(),
+        }
     }
 }
 
@@ -61,7 +66,13 @@ impl<T: Serialize + Send + Sync + 'static> Batcher<T> {
     /// What became of the message that it travelled in.
     pub async fn send(&self, item: T) -> Result<(), BusError> {
         let (reply, answer) = oneshot::channel();
-        self.items.send(Due { item, reply: Some(reply) }).await.map_err(|_| BusError::Closed)?;
+        self.items
+            .send(Due {
+                item,
+                reply: Some(reply),
+            })
+            .await
+            .map_err(|_| BusError::Closed)?;
         answer.await.map_err(|_| BusError::Closed)?
     }
 
@@ -70,14 +81,22 @@ impl<T: Serialize + Send + Sync + 'static> Batcher<T> {
     /// # Errors
     /// [`NoRoom`] when too much waits already.
     pub fn offer(&self, item: T) -> Result<(), NoRoom> {
-        self.items.try_send(Due { item, reply: None }).map_err(|_| NoRoom)
+        self.items
+            .try_send(Due { item, reply: None })
+            .map_err(|_| NoRoom)
     }
 }
 
-async fn collect<T: Serialize>(bus: Arc<dyn Bus>, address: Address, limit: usize, mut due: mpsc::Receiver<Due<T>>) {
+async fn collect<T: Serialize>(
+    bus: Arc<dyn Bus>,
+    address: Address,
+    limit: usize,
+    mut due: mpsc::Receiver<Due<T>>,
+) {
     let mut batch = Vec::new();
     while due.recv_many(&mut batch, limit).await > 0 {
-        let (items, replies): (Vec<T>, Vec<_>) = batch.drain(..).map(|due| (due.item, due.reply)).unzip();
+        let (items, replies): (Vec<T>, Vec<_>) =
+            batch.drain(..).map(|due| (due.item, due.reply)).unzip();
         let results = publish_all(&*bus, &address, &items).await;
         for (reply, result) in replies.into_iter().zip(results) {
             match (reply, result) {
@@ -91,7 +110,11 @@ async fn collect<T: Serialize>(bus: Arc<dyn Bus>, address: Address, limit: usize
 }
 
 /// Publishes items as one body, or as several when one would be too large; a result for each item.
-async fn publish_all<T: Serialize>(bus: &dyn Bus, address: &Address, items: &[T]) -> Vec<Result<(), BusError>> {
+async fn publish_all<T: Serialize>(
+    bus: &dyn Bus,
+    address: &Address,
+    items: &[T],
+) -> Vec<Result<(), BusError>> {
     let mut results = Vec::with_capacity(items.len());
     let mut parts = vec![items];
     while let Some(part) = parts.pop() {
@@ -149,21 +172,44 @@ mod tests {
         bus.declare_work_queue(&work()).await.unwrap();
         let mut requests = bus.consume(Subscription::Work(work()), 16).await.unwrap();
         let item = |length: usize| "x".repeat(length);
-        let items = [item(1), item(BODY_LIMIT / 2), item(BODY_LIMIT + 1), item(BODY_LIMIT / 2), item(2)];
+        let items = [
+            item(1),
+            item(BODY_LIMIT / 2),
+            item(BODY_LIMIT + 1),
+            item(BODY_LIMIT / 2),
+            item(2),
+        ];
         let results = publish_all(&bus, &Address::Work(work()), &items).await;
-        assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true, true]);
+        assert_eq!(
+            results.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, true, false, true, true]
+        );
         let mut lengths = Vec::new();
         while lengths.len() < 4 {
             let delivery = requests.next().await.unwrap();
-            lengths.extend(decode::<String>(&delivery.body).unwrap().iter().map(String::len));
+            lengths.extend(
+                decode::<String>(&delivery.body)
+                    .unwrap()
+                    .iter()
+                    .map(String::len),
+            );
         }
         assert_eq!(lengths, [1, BODY_LIMIT / 2, BODY_LIMIT / 2, 2]);
     }
 
     #[tokio::test]
     async fn an_error_reaches_every_item_of_the_message() {
-        let batcher = Batcher::start(Arc::new(LocalBus::new()), Address::Work(work()), BatchOptions::default());
+        let batcher = Batcher::start(
+            Arc::new(LocalBus::new()),
+            Address::Work(work()),
+            BatchOptions::default(),
+        );
         let results = futures::future::join_all((0..5).map(|number| batcher.send(number))).await;
-        assert!(results.iter().all(|result| matches!(result, Err(BusError::Unroutable { .. }))), "{results:?}");
+        assert!(
+            results
+                .iter()
+                .all(|result| matches!(result, Err(BusError::Unroutable { .. }))),
+            "{results:?}"
+        );
     }
 }

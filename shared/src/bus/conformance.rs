@@ -72,7 +72,8 @@ pub fn node(name: &str) -> NodeName {
 /// When none comes.
 pub async fn next(consumer: &mut Consumer) -> Delivery {
     let next = tokio::time::timeout(PATIENCE, consumer.next()).await;
-    next.expect("a delivery comes in time").expect("the bus is open")
+    next.expect("a delivery comes in time")
+        .expect("the bus is open")
 }
 
 /// Publishes until it works, as every publisher of work and reports does.
@@ -86,19 +87,27 @@ pub async fn publish(bus: &dyn Bus, address: Address, body: &[u8]) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, publishing).await.expect("a message is published in time");
+    tokio::time::timeout(PATIENCE, publishing)
+        .await
+        .expect("a message is published in time");
 }
 
 /// Asks until it works.
 async fn declare(bus: &dyn Bus, name: &NodeName) {
     let declaring = async { while bus.declare_work_queue(name).await.is_err() {} };
-    tokio::time::timeout(PATIENCE, declaring).await.expect("a queue is declared in time");
+    tokio::time::timeout(PATIENCE, declaring)
+        .await
+        .expect("a queue is declared in time");
 }
 
 async fn work_queue(fixture: &impl Fixture) -> (Arc<dyn Bus>, NodeName, Consumer) {
     let (bus, name) = (fixture.orchestrator(), node("a"));
     declare(&*bus, &name).await;
-    let consumer = fixture.node(&name).consume(Subscription::Work(name.clone()), 16).await.unwrap();
+    let consumer = fixture
+        .node(&name)
+        .consume(Subscription::Work(name.clone()), 16)
+        .await
+        .unwrap();
     (bus, name, consumer)
 }
 
@@ -140,7 +149,11 @@ pub async fn a_dropped_consumer_gives_back_what_it_held(fixture: &impl Fixture) 
     let held = next(&mut consumer).await;
     drop(consumer);
     drop(held);
-    let mut consumer = fixture.node(&name).consume(Subscription::Work(name.clone()), 16).await.unwrap();
+    let mut consumer = fixture
+        .node(&name)
+        .consume(Subscription::Work(name.clone()), 16)
+        .await
+        .unwrap();
     let mut seen = BTreeSet::new();
     while seen.len() < 3 {
         let delivery = next(&mut consumer).await;
@@ -158,7 +171,10 @@ pub async fn a_dead_letter_keeps_its_reason(fixture: &impl Fixture) {
     let good = next(&mut consumer).await;
     assert_eq!(good.body, b"good");
     assert!(good.ack().await);
-    assert_eq!(dead_letter(fixture).await, (b"poison".to_vec(), Some("it is poison".to_owned())));
+    assert_eq!(
+        dead_letter(fixture).await,
+        (b"poison".to_vec(), Some("it is poison".to_owned()))
+    );
 }
 
 /// A message that ends whoever takes it does not come for ever.
@@ -185,7 +201,9 @@ async fn dead_letter(fixture: &impl Fixture) -> (Vec<u8>, Option<String>) {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.expect("the dead letter is kept")
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .expect("the dead letter is kept")
 }
 
 /// Reads what was said after all readers listened, up to the `end` mark.
@@ -209,13 +227,17 @@ async fn until_all_listen(bus: &dyn Bus, address: &Address, consumers: &mut [&mu
         let listening = async {
             loop {
                 publish(bus, address.clone(), b"probe").await;
-                if let Ok(Some(delivery)) = tokio::time::timeout(Duration::from_millis(50), consumer.next()).await {
+                if let Ok(Some(delivery)) =
+                    tokio::time::timeout(Duration::from_millis(50), consumer.next()).await
+                {
                     delivery.ack().await;
                     return;
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, listening).await.expect("the reader listens in time");
+        tokio::time::timeout(PATIENCE, listening)
+            .await
+            .expect("the reader listens in time");
     }
 }
 
@@ -223,7 +245,11 @@ async fn until_all_listen(bus: &dyn Bus, address: &Address, consumers: &mut [&mu
 pub async fn every_reader_hears_every_event(fixture: &impl Fixture) {
     let bus = fixture.orchestrator();
     let mut first = bus.consume(Subscription::Events, 16).await.unwrap();
-    let mut second = fixture.orchestrator().consume(Subscription::Events, 16).await.unwrap();
+    let mut second = fixture
+        .orchestrator()
+        .consume(Subscription::Events, 16)
+        .await
+        .unwrap();
     until_all_listen(&*bus, &Address::Events, &mut [&mut first, &mut second]).await;
     for body in [&b"1"[..], b"2", b"3", b"end"] {
         publish(&*bus, Address::Events, body).await;
@@ -237,12 +263,20 @@ pub async fn every_reader_hears_every_event(fixture: &impl Fixture) {
 pub async fn telemetry_is_heard_by_topic(fixture: &impl Fixture) {
     let (bus, name) = (fixture.orchestrator(), node("a"));
     let node = fixture.node(&name);
-    let (beat, log) =
-        (Address::Telemetry(TelemetryTopic::Heartbeat), Address::Telemetry(TelemetryTopic::Log));
+    let (beat, log) = (
+        Address::Telemetry(TelemetryTopic::Heartbeat),
+        Address::Telemetry(TelemetryTopic::Log),
+    );
     publish(&*node, beat.clone(), b"nobody hears").await;
-    let mut beats = bus.consume(Subscription::Telemetry(vec![TelemetryTopic::Heartbeat]), 16).await.unwrap();
+    let mut beats = bus
+        .consume(Subscription::Telemetry(vec![TelemetryTopic::Heartbeat]), 16)
+        .await
+        .unwrap();
     let both = vec![TelemetryTopic::Heartbeat, TelemetryTopic::Log];
-    let mut all = bus.consume(Subscription::Telemetry(both), 16).await.unwrap();
+    let mut all = bus
+        .consume(Subscription::Telemetry(both), 16)
+        .await
+        .unwrap();
     until_all_listen(&*node, &beat, &mut [&mut beats, &mut all]).await;
     for (address, body) in [(&log, &b"line"[..]), (&beat, b"beat"), (&beat, b"end")] {
         publish(&*node, address.clone(), body).await;
@@ -256,18 +290,28 @@ pub async fn work_for_nobody_is_refused(fixture: &impl Fixture) {
     let (bus, name, _consumer) = work_queue(fixture).await;
     let stranger = Address::Work(node("stranger"));
     let refused = bus.publish(stranger, b"x".to_vec()).await;
-    assert!(matches!(refused, Err(BusError::Unroutable { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(BusError::Unroutable { .. })),
+        "{refused:?}"
+    );
     publish(&*bus, Address::Work(name.clone()), b"x").await;
     bus.delete_work_queue(&name).await.unwrap();
     let refused = bus.publish(Address::Work(name), b"x".to_vec()).await;
-    assert!(matches!(refused, Err(BusError::Unroutable { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(BusError::Unroutable { .. })),
+        "{refused:?}"
+    );
 }
 
 /// Among many messages under way at once, exactly those without a queue are refused.
 pub async fn the_routable_is_told_from_the_unroutable(fixture: &impl Fixture) {
     let (bus, name, mut consumer) = work_queue(fixture).await;
     let publishing = futures::future::join_all((0..300u32).map(|number| {
-        let address = if number % 3 == 0 { node("stranger") } else { name.clone() };
+        let address = if number % 3 == 0 {
+            node("stranger")
+        } else {
+            name.clone()
+        };
         bus.publish(Address::Work(address), number.to_be_bytes().to_vec())
     }));
     let reading = async {
@@ -282,7 +326,10 @@ pub async fn the_routable_is_told_from_the_unroutable(fixture: &impl Fixture) {
     let (results, seen) = tokio::join!(publishing, reading);
     for (number, result) in (0..300u32).zip(results) {
         if number % 3 == 0 {
-            assert!(matches!(result, Err(BusError::Unroutable { .. })), "{number}: {result:?}");
+            assert!(
+                matches!(result, Err(BusError::Unroutable { .. })),
+                "{number}: {result:?}"
+            );
         } else {
             assert_eq!(result, Ok(()), "{number}");
             assert!(seen.contains(number.to_be_bytes().as_slice()));
@@ -294,12 +341,21 @@ pub async fn the_routable_is_told_from_the_unroutable(fixture: &impl Fixture) {
 pub async fn a_thousand_reports_at_once_all_arrive(fixture: &impl Fixture) {
     let bus = fixture.orchestrator();
     let mut first = bus.consume(Subscription::Deployment, 64).await.unwrap();
-    let mut second = fixture.orchestrator().consume(Subscription::Deployment, 64).await.unwrap();
+    let mut second = fixture
+        .orchestrator()
+        .consume(Subscription::Deployment, 64)
+        .await
+        .unwrap();
     let name = node("a");
     let node = fixture.node(&name);
     let mut publishing = tokio::spawn(async move {
         let bodies: Vec<[u8; 4]> = (0..1000u32).map(u32::to_be_bytes).collect();
-        futures::future::join_all(bodies.iter().map(|body| publish(&*node, Address::Deployment, body))).await;
+        futures::future::join_all(
+            bodies
+                .iter()
+                .map(|body| publish(&*node, Address::Deployment, body)),
+        )
+        .await;
     });
     let mut seen = BTreeSet::new();
     let mut all_published = false;
@@ -321,7 +377,11 @@ pub async fn a_thousand_reports_at_once_all_arrive(fixture: &impl Fixture) {
 /// A consumer that is there before its queue waits for it.
 pub async fn a_consumer_waits_for_its_queue(fixture: &impl Fixture) {
     let (bus, name) = (fixture.orchestrator(), node("late"));
-    let mut consumer = fixture.node(&name).consume(Subscription::Work(name.clone()), 4).await.unwrap();
+    let mut consumer = fixture
+        .node(&name)
+        .consume(Subscription::Work(name.clone()), 4)
+        .await
+        .unwrap();
     assert!(consumer.try_next().is_none());
     declare(&*bus, &name).await;
     publish(&*bus, Address::Work(name), b"x").await;
@@ -336,7 +396,11 @@ pub async fn a_queue_is_declared_and_deleted_twice(fixture: &impl Fixture) {
     declare(&*bus, &name).await;
     publish(&*bus, Address::Work(name.clone()), b"kept").await;
     bus.declare_work_queue(&name).await.unwrap();
-    let mut consumer = fixture.node(&name).consume(Subscription::Work(name.clone()), 4).await.unwrap();
+    let mut consumer = fixture
+        .node(&name)
+        .consume(Subscription::Work(name.clone()), 4)
+        .await
+        .unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.body, b"kept");
     assert!(delivery.ack().await);
@@ -354,7 +418,11 @@ pub async fn a_queue_is_declared_and_deleted_twice(fixture: &impl Fixture) {
 pub async fn prefetch_bounds_what_is_held(fixture: &impl Fixture) {
     let (bus, name) = (fixture.orchestrator(), node("a"));
     declare(&*bus, &name).await;
-    let mut consumer = fixture.node(&name).consume(Subscription::Work(name.clone()), 2).await.unwrap();
+    let mut consumer = fixture
+        .node(&name)
+        .consume(Subscription::Work(name.clone()), 2)
+        .await
+        .unwrap();
     for number in 0..5u8 {
         publish(&*bus, Address::Work(name.clone()), &[number]).await;
     }

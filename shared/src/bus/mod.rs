@@ -22,7 +22,11 @@
 pub mod amqp;
 pub mod batch;
 #[cfg(any(test, feature = "conformance"))]
-#[expect(clippy::unwrap_used, clippy::expect_used, reason = "it is a test: what it did not expect ends it")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "it is a test: what it did not expect ends it"
+)]
 pub mod conformance;
 pub mod local;
 
@@ -129,7 +133,11 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Starts to listen. `prefetch` bounds the deliveries that are neither acknowledged nor rejected.
     /// Returns at once; while the broker is away the consumer waits.
-    async fn consume(&self, subscription: Subscription, prefetch: u16) -> Result<Consumer, BusError>;
+    async fn consume(
+        &self,
+        subscription: Subscription,
+        prefetch: u16,
+    ) -> Result<Consumer, BusError>;
 
     /// Whether the transport works now, and every change of that.
     fn health(&self) -> tokio::sync::watch::Receiver<BusHealth>;
@@ -146,8 +154,14 @@ pub struct Consumer {
 impl Consumer {
     /// For transports: a consumer fed by `deliveries`; `stop` is cancelled when it is dropped.
     #[must_use]
-    pub fn new(deliveries: tokio::sync::mpsc::Receiver<Delivery>, stop: tokio_util::sync::CancellationToken) -> Self {
-        Self { deliveries, _guard: stop.drop_guard() }
+    pub fn new(
+        deliveries: tokio::sync::mpsc::Receiver<Delivery>,
+        stop: tokio_util::sync::CancellationToken,
+    ) -> Self {
+        Self {
+            deliveries,
+            _guard: stop.drop_guard(),
+        }
     }
 
     /// The next delivery; `None` once the bus is closed.
@@ -176,7 +190,10 @@ pub struct Delivery {
 
 impl std::fmt::Debug for Delivery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delivery").field("bytes", &self.body.len()).field("redelivered", &self.redelivered).finish_non_exhaustive()
+        f.debug_struct("Delivery")
+            .field("bytes", &self.body.len())
+            .field("redelivered", &self.redelivered)
+            .finish_non_exhaustive()
     }
 }
 
@@ -196,8 +213,18 @@ pub trait Answer: Send + Sync {
 impl Delivery {
     /// For transports.
     #[must_use]
-    pub fn new(body: Vec<u8>, sender: Option<String>, redelivered: bool, answer: Box<dyn Answer>) -> Self {
-        Self { body, sender, redelivered, answer: Some(answer) }
+    pub fn new(
+        body: Vec<u8>,
+        sender: Option<String>,
+        redelivered: bool,
+        answer: Box<dyn Answer>,
+    ) -> Self {
+        Self {
+            body,
+            sender,
+            redelivered,
+            answer: Some(answer),
+        }
     }
 
     /// Done. `false` when the delivery was no longer ours: it will come again, which is harmless.

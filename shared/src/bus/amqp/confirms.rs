@@ -39,22 +39,34 @@ pub(super) struct Confirms<T> {
 
 impl<T> Default for Confirms<T> {
     fn default() -> Self {
-        Self { doubtful: Vec::new(), returned: HashSet::new() }
+        Self {
+            doubtful: Vec::new(),
+            returned: HashSet::new(),
+        }
     }
 }
 
 impl<T> Confirms<T> {
     /// Takes every confirmation that is there (all of them, in any order) and gives back what is
     /// settled now. `under_way` is how many messages are still unconfirmed.
-    pub(super) fn settle(&mut self, arrived: Vec<Confirmed<T>>, under_way: usize) -> Vec<(T, Verdict)> {
-        self.returned.extend(arrived.iter().filter_map(|confirmed| confirmed.carried));
+    pub(super) fn settle(
+        &mut self,
+        arrived: Vec<Confirmed<T>>,
+        under_way: usize,
+    ) -> Vec<(T, Verdict)> {
+        self.returned
+            .extend(arrived.iter().filter_map(|confirmed| confirmed.carried));
         // Within one call the order is unknown: an empty confirmation speaks for itself and for
         // those of earlier calls, not for its neighbours.
         let one_was_empty = arrived.iter().any(|confirmed| confirmed.carried.is_none());
         let mut settled = Vec::with_capacity(arrived.len());
         let mut still_doubtful = Vec::new();
-        let earlier = std::mem::take(&mut self.doubtful).into_iter().map(|confirmed| (one_was_empty, confirmed));
-        let now = arrived.into_iter().map(|confirmed| (confirmed.carried.is_none(), confirmed));
+        let earlier = std::mem::take(&mut self.doubtful)
+            .into_iter()
+            .map(|confirmed| (one_was_empty, confirmed));
+        let now = arrived
+            .into_iter()
+            .map(|confirmed| (confirmed.carried.is_none(), confirmed));
         for (handed_out, confirmed) in earlier.chain(now) {
             if self.returned.remove(&confirmed.number) {
                 settled.push((confirmed.waiting, Verdict::Unroutable));
@@ -71,7 +83,10 @@ impl<T> Confirms<T> {
     /// Everybody who still waits, when the channel is gone.
     pub(super) fn abandon(&mut self) -> Vec<T> {
         self.returned.clear();
-        self.doubtful.drain(..).map(|confirmed| confirmed.waiting).collect()
+        self.doubtful
+            .drain(..)
+            .map(|confirmed| confirmed.waiting)
+            .collect()
     }
 }
 
@@ -84,12 +99,23 @@ mod tests {
     #[test]
     fn a_return_that_came_with_another_confirmation_is_found() {
         let mut confirms = Confirms::default();
-        let first = vec![Confirmed { number: 1, carried: Some(2), waiting: 'a' }];
+        let first = vec![Confirmed {
+            number: 1,
+            carried: Some(2),
+            waiting: 'a',
+        }];
         assert_eq!(confirms.settle(first, 1), []);
-        let second = vec![Confirmed { number: 2, carried: None, waiting: 'b' }];
+        let second = vec![Confirmed {
+            number: 2,
+            carried: None,
+            waiting: 'b',
+        }];
         let mut settled = confirms.settle(second, 0);
         settled.sort_by_key(|(waiting, _)| *waiting);
-        assert_eq!(settled, [('a', Verdict::Routed), ('b', Verdict::Unroutable)]);
+        assert_eq!(
+            settled,
+            [('a', Verdict::Routed), ('b', Verdict::Unroutable)]
+        );
     }
 
     proptest! {

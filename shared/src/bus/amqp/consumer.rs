@@ -7,18 +7,18 @@ use super::link::{LinkState, Session, pause};
 use super::topology::{Target, Topology, close};
 use async_trait::async_trait;
 use futures::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::FieldTable;
 use lapin::{Acker, Channel};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// How often the broker is asked whether the queue still has a consumer: not every version tells
-/// the consumers of a quorum queue that it was deleted.
-const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// How long a consumer of a durable queue may hear nothing and hold nothing before it subscribes
+/// anew. When a quorum queue is deleted and declared again, RabbitMQ 3.10 neither says so nor
+/// delivers from the new queue to the old subscription, which it still counts as one.
+const RENEW_AFTER: Duration = Duration::from_secs(10);
 
 /// Feeds one `Consumer` until that is dropped or the bus is closed.
 pub(super) struct Subscriber {
@@ -31,63 +31,59 @@ pub(super) struct Subscriber {
     pub(super) stop: CancellationToken,
 }
 
+/// Why listening on a channel came to an end.
+enum Ended {
+    /// The consumer was dropped or the bus closed.
+    Dropped,
+    /// Nothing was heard for long: it may be that nothing can be.
+    Quiet,
+    /// The channel or the connection failed, or the queue is not there.
+    Failed(BusError),
+}
+
 impl Subscriber {
     pub(super) async fn run(mut self) {
         let stop = self.stop.clone();
         let mut said = None;
         while let Some(Some(session)) = stop.run_until_cancelled(self.next_session()).await {
-            let Err(error) = self.listen(&session).await else { return };
+            let error = match self.listen(&session).await {
+                Ended::Dropped => return,
+                Ended::Quiet => continue,
+                Ended::Failed(error) => error,
+            };
             // A queue that is not declared yet is waited for, and said once.
             if said.as_ref() != Some(&error) {
                 tracing::warn!(subscription = ?self.subscription, %error, "not listening; trying again");
                 said = Some(error);
             }
-            if stop.run_until_cancelled(tokio::time::sleep(pause())).await.is_none() {
+            if stop
+                .run_until_cancelled(tokio::time::sleep(pause()))
+                .await
+                .is_none()
+            {
                 return;
             }
         }
     }
 
     async fn next_session(&mut self) -> Option<Session> {
-        let state = self.state.wait_for(|state| state.session().is_some()).await.ok()?;
+        let state = self
+            .state
+            .wait_for(|state| state.session().is_some())
+            .await
+            .ok()?;
         state.session().cloned()
     }
 
-    /// Listens on one connection.
-    ///
-    /// # Errors
-    /// Why it came to an end, unless the consumer was dropped.
-    async fn listen(&self, session: &Session) -> Result<(), BusError> {
-        let opened = self.stop.run_until_cancelled(self.open(session)).await;
-        let Some(opened) = opened else { return Ok(()) };
-        let (channel, mut incoming) = opened?;
-        tracing::debug!(subscription = ?self.subscription, "listening");
-        let (given_back, mut returns) = mpsc::unbounded_channel();
-        let mut check = tokio::time::interval(CHECK_EVERY);
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let ended = loop {
-            tokio::select! {
-                () = self.stop.cancelled() => break Ok(()),
-                () = session.lost() => break Err(BusError::Away { reason: "the connection was lost".to_owned() }),
-                _ = check.tick() => match within(consumers(&channel, incoming.queue())).await {
-                    Ok(0) => break Err(gone(&self.subscription)),
-                    Ok(_) => {}
-                    Err(error) => break Err(error),
-                },
-                Some(acker) = returns.recv() => give_back(&acker, session).await,
-                next = incoming.next() => match next {
-                    Some(Ok(delivery)) => {
-                        let delivery = self.delivery(delivery, session, &given_back);
-                        // There is room for every delivery that the broker may have under way.
-                        if self.deliveries.send(delivery).await.is_err() {
-                            break Ok(());
-                        }
-                    }
-                    Some(Err(error)) => break Err(from_lapin(&error)),
-                    None => break Err(gone(&self.subscription)),
-                },
-            }
+    /// Listens on one connection, on a channel of its own.
+    async fn listen(&self, session: &Session) -> Ended {
+        let (channel, incoming) = match self.stop.run_until_cancelled(self.open(session)).await {
+            Some(Ok(opened)) => opened,
+            Some(Err(error)) => return Ended::Failed(error),
+            None => return Ended::Dropped,
         };
+        tracing::debug!(subscription = ?self.subscription, "listening");
+        let ended = self.forward(session, incoming).await;
         // Closing gives back what is not acknowledged. A channel that is gone already did so.
         if channel.status().connected() && close(&channel).await.is_err() {
             session.abandon();
@@ -95,12 +91,42 @@ impl Subscriber {
         ended
     }
 
+    async fn forward(&self, session: &Session, mut incoming: lapin::Consumer) -> Ended {
+        let (given_back, mut returns) = mpsc::unbounded_channel();
+        let held = Arc::new(());
+        let is_renewed = matches!(
+            self.subscription,
+            Subscription::Work(_) | Subscription::Deployment
+        );
+        loop {
+            let quiet = tokio::time::sleep(RENEW_AFTER);
+            tokio::select! {
+                () = self.stop.cancelled() => return Ended::Dropped,
+                () = session.lost() => return Ended::Failed(BusError::Away { reason: "the connection was lost".to_owned() }),
+                () = quiet, if is_renewed => if Arc::strong_count(&held) == 1 { return Ended::Quiet },
+                Some(acker) = returns.recv() => give_back(&acker, session).await,
+                next = incoming.next() => match next {
+                    Some(Ok(delivery)) => {
+                        let delivery = self.delivery(delivery, session, &given_back, &held);
+                        // There is room for every delivery that the broker may have under way.
+                        if self.deliveries.send(delivery).await.is_err() {
+                            return Ended::Dropped;
+                        }
+                    }
+                    Some(Err(error)) => return Ended::Failed(from_lapin(&error)),
+                    None => return Ended::Failed(BusError::Unroutable { address: format!("{:?}", self.subscription) }),
+                },
+            }
+        }
+    }
+
     async fn open(&self, session: &Session) -> Result<(Channel, lapin::Consumer), BusError> {
         let channel = within(session.connection.create_channel()).await?;
         within(channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
         let queue = self.topology.prepare(&channel, &self.subscription).await?;
         let options = BasicConsumeOptions::default();
-        let consuming = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        let consuming =
+            channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
         let incoming = within(consuming).await?;
         Ok((channel, incoming))
     }
@@ -110,33 +136,39 @@ impl Subscriber {
         delivery: lapin::message::Delivery,
         session: &Session,
         given_back: &mpsc::UnboundedSender<Acker>,
+        held: &Arc<()>,
     ) -> Delivery {
-        let sender = delivery.properties.user_id().as_ref().map(ToString::to_string);
+        let sender = delivery
+            .properties
+            .user_id()
+            .as_ref()
+            .map(ToString::to_string);
         let answer = AmqpAnswer {
             acker: delivery.acker,
             session: session.clone(),
             lanes: Arc::clone(&self.lanes),
             given_back: given_back.clone(),
+            _held: Arc::clone(held),
         };
-        Delivery::new(delivery.data, sender, delivery.redelivered, Box::new(answer))
+        Delivery::new(
+            delivery.data,
+            sender,
+            delivery.redelivered,
+            Box::new(answer),
+        )
     }
-}
-
-/// How many consumers a queue has.
-async fn consumers(channel: &Channel, queue: ShortString) -> lapin::Result<u32> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare(queue, options, FieldTable::default()).await?;
-    Ok(queue.consumer_count())
-}
-
-fn gone(subscription: &Subscription) -> BusError {
-    BusError::Unroutable { address: format!("{subscription:?}: its queue was deleted") }
 }
 
 /// Tells the broker to deliver again.
 async fn give_back(acker: &Acker, session: &Session) {
-    let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-    if tokio::time::timeout(STEP_TIMEOUT, acker.nack(options)).await.is_err() {
+    let options = BasicNackOptions {
+        requeue: true,
+        ..BasicNackOptions::default()
+    };
+    if tokio::time::timeout(STEP_TIMEOUT, acker.nack(options))
+        .await
+        .is_err()
+    {
         session.abandon();
     }
     // An error means that the channel is gone, which gave the delivery back.
@@ -149,6 +181,8 @@ struct AmqpAnswer {
     lanes: Arc<Lanes>,
     /// Deliveries that were dropped: at most as many as were prefetched.
     given_back: mpsc::UnboundedSender<Acker>,
+    /// Counts the deliveries without an answer.
+    _held: Arc<()>,
 }
 
 #[async_trait]
@@ -169,12 +203,21 @@ impl Answer for AmqpAnswer {
     }
 
     async fn dead(self: Box<Self>, body: Vec<u8>, reason: &str) {
-        let kept = self.lanes.publish(Target::Dead, body, Some(reason.to_owned())).await;
+        let kept = self
+            .lanes
+            .publish(Target::Dead, body, Some(reason.to_owned()))
+            .await;
         if let Err(error) = kept {
             // The queue's own dead-lettering takes it to the same place, without our words.
             tracing::warn!(%error, reason, "a message is dead and its reason could not be kept with it");
-            let options = BasicNackOptions { requeue: false, ..BasicNackOptions::default() };
-            if tokio::time::timeout(STEP_TIMEOUT, self.acker.nack(options)).await.is_err() {
+            let options = BasicNackOptions {
+                requeue: false,
+                ..BasicNackOptions::default()
+            };
+            if tokio::time::timeout(STEP_TIMEOUT, self.acker.nack(options))
+                .await
+                .is_err()
+            {
                 self.session.abandon();
             }
             return;

@@ -13,14 +13,18 @@ pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, BusError> {
     match tokio::time::timeout(STEP_TIMEOUT, step).await {
         Ok(done) => done.map_err(|error| from_lapin(&error)),
-        Err(_) => Err(BusError::Away { reason: format!("no answer within {} s", STEP_TIMEOUT.as_secs()) }),
+        Err(_) => Err(BusError::Away {
+            reason: format!("no answer within {} s", STEP_TIMEOUT.as_secs()),
+        }),
     }
 }
 
 /// Sorts an error by what can be done about it.
 pub(super) fn from_lapin(error: &lapin::Error) -> BusError {
     let ErrorKind::ProtocolError(protocol) = error.kind() else {
-        return BusError::Away { reason: error.to_string() };
+        return BusError::Away {
+            reason: error.to_string(),
+        };
     };
     let reason = protocol.get_message().to_string();
     match protocol.kind() {

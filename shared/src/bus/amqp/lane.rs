@@ -75,13 +75,23 @@ impl Lane {
         user_id: Option<String>,
         stop: CancellationToken,
     ) -> Self {
-        Self { state, jobs, user_id, stop, next_number: 0 }
+        Self {
+            state,
+            jobs,
+            user_id,
+            stop,
+            next_number: 0,
+        }
     }
 
     pub(super) async fn run(mut self) {
         let stop = self.stop.clone();
         while let Some(Some(session)) = stop.run_until_cancelled(self.next_session()).await {
-            if stop.run_until_cancelled(self.serve(&session)).await.is_none() {
+            if stop
+                .run_until_cancelled(self.serve(&session))
+                .await
+                .is_none()
+            {
                 return;
             }
         }
@@ -90,9 +100,12 @@ impl Lane {
     /// Waits for a connection. A job that was handed over while it went away is answered at once.
     async fn next_session(&mut self) -> Option<Session> {
         loop {
-            let error = match &*self.state.borrow_and_update() {
-                LinkState::Up(session) | LinkState::Blocked(session, _) => return Some(session.clone()),
-                LinkState::Down(error) => error.clone(),
+            let error = {
+                let state = self.state.borrow_and_update();
+                match state.session() {
+                    Some(session) => return Some(session.clone()),
+                    None => state.error(),
+                }
             };
             tokio::select! {
                 changed = self.state.changed() => changed.ok()?,
@@ -106,8 +119,12 @@ impl Lane {
 
     /// Publishes on one connection until that is over.
     async fn serve(&mut self, session: &Session) {
-        let mut on =
-            OnSession { session, channel: None, under_way: FuturesUnordered::new(), confirms: Confirms::default() };
+        let mut on = OnSession {
+            session,
+            channel: None,
+            under_way: FuturesUnordered::new(),
+            confirms: Confirms::default(),
+        };
         loop {
             let blocked = match &*self.state.borrow_and_update() {
                 LinkState::Up(_) => false,
@@ -130,7 +147,13 @@ impl Lane {
     }
 
     async fn publish(&mut self, on: &mut OnSession<'_>, job: Job) {
-        let Job { target, body, reason, deadline, reply } = job;
+        let Job {
+            target,
+            body,
+            reason,
+            deadline,
+            reply,
+        } = job;
         if reply.is_closed() {
             return;
         }
@@ -143,8 +166,16 @@ impl Lane {
         let number = self.next_number;
         let properties = self.properties(number, &waiting.target, reason);
         let mut publishing = async move {
-            let result = tokio::time::timeout_at(deadline, send(&channel, &waiting.target, &body, properties)).await;
-            Outcome { number, waiting, result }
+            let result = tokio::time::timeout_at(
+                deadline,
+                send(&channel, &waiting.target, &body, properties),
+            )
+            .await;
+            Outcome {
+                number,
+                waiting,
+                result,
+            }
         }
         .boxed();
         // The first poll puts it on the channel: here, so that the order is the one they came in.
@@ -157,7 +188,11 @@ impl Lane {
     fn properties(&self, number: u64, target: &Target, reason: Option<String>) -> BasicProperties {
         const TRANSIENT: u8 = 1;
         const PERSISTENT: u8 = 2;
-        let mode = if target.is_durable() { PERSISTENT } else { TRANSIENT };
+        let mode = if target.is_durable() {
+            PERSISTENT
+        } else {
+            TRANSIENT
+        };
         let mut properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(mode)
@@ -167,7 +202,10 @@ impl Lane {
         }
         if let Some(reason) = reason {
             let mut headers = FieldTable::default();
-            headers.insert("x-reason".into(), AMQPValue::LongString(LongString::from(reason)));
+            headers.insert(
+                "x-reason".into(),
+                AMQPValue::LongString(LongString::from(reason)),
+            );
             properties = properties.with_headers(headers);
         }
         properties
@@ -175,16 +213,31 @@ impl Lane {
 }
 
 /// Puts one message on the channel and waits for its confirmation.
-async fn send(channel: &Channel, target: &Target, body: &[u8], properties: BasicProperties) -> lapin::Result<Confirmation> {
-    let options = BasicPublishOptions { mandatory: target.is_durable(), ..BasicPublishOptions::default() };
+async fn send(
+    channel: &Channel,
+    target: &Target,
+    body: &[u8],
+    properties: BasicProperties,
+) -> lapin::Result<Confirmation> {
+    let options = BasicPublishOptions {
+        mandatory: target.is_durable(),
+        ..BasicPublishOptions::default()
+    };
     let (exchange, key) = (target.exchange().into(), target.routing_key().into());
-    channel.basic_publish(exchange, key, options, body, properties).await?.await
+    channel
+        .basic_publish(exchange, key, options, body, properties)
+        .await?
+        .await
 }
 
 impl OnSession<'_> {
     /// The open channel, or a new one.
     async fn channel(&mut self) -> Result<Channel, BusError> {
-        if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
+        if let Some(channel) = self
+            .channel
+            .as_ref()
+            .filter(|channel| channel.status().connected())
+        {
             return Ok(channel.clone());
         }
         let opened = open(self.session).await;
@@ -207,11 +260,17 @@ impl OnSession<'_> {
             next = self.under_way.next().now_or_never().flatten();
         }
         // Returns that were not handed out before the channel failed never will be.
-        let under_way = if channel_failed { usize::MAX } else { self.under_way.len() };
+        let under_way = if channel_failed {
+            usize::MAX
+        } else {
+            self.under_way.len()
+        };
         for (waiting, verdict) in self.confirms.settle(confirmed, under_way) {
             let result = match verdict {
                 Verdict::Routed => Ok(()),
-                Verdict::Unroutable => Err(BusError::Unroutable { address: waiting.target.to_string() }),
+                Verdict::Unroutable => Err(BusError::Unroutable {
+                    address: waiting.target.to_string(),
+                }),
             };
             waiting.answer(result);
         }
@@ -221,17 +280,33 @@ impl OnSession<'_> {
     }
 
     fn sort(&mut self, outcome: Outcome, blocked: bool, confirmed: &mut Vec<Confirmed<Waiting>>) {
-        let Outcome { number, waiting, result } = outcome;
+        let Outcome {
+            number,
+            waiting,
+            result,
+        } = outcome;
         match result {
             Ok(Ok(Confirmation::Nack(_))) => {
-                let reason = format!("the broker did not take a message for {}: its queue is full or failing", waiting.target);
+                let reason = format!(
+                    "the broker did not take a message for {}: its queue is full or failing",
+                    waiting.target
+                );
                 waiting.answer(Err(BusError::Away { reason }));
             }
             Ok(Ok(confirmation)) => {
                 let carried = confirmation.take_message().and_then(|returned| {
-                    returned.delivery.properties.message_id().as_ref().and_then(|id| id.as_str().parse().ok())
+                    returned
+                        .delivery
+                        .properties
+                        .message_id()
+                        .as_ref()
+                        .and_then(|id| id.as_str().parse().ok())
                 });
-                confirmed.push(Confirmed { number, carried, waiting });
+                confirmed.push(Confirmed {
+                    number,
+                    carried,
+                    waiting,
+                });
             }
             Ok(Err(error)) => {
                 if !self.session.connection.status().connected() {

@@ -42,6 +42,11 @@ impl Session {
         self.lost.cancel();
     }
 
+    /// Whether the connection is lost or given up; its link may not have said so yet.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
     /// Waits until the connection is lost or given up.
     pub(super) async fn lost(&self) {
         self.lost.cancelled().await;
@@ -60,10 +65,23 @@ pub(super) enum LinkState {
 }
 
 impl LinkState {
-    pub(super) const fn session(&self) -> Option<&Session> {
+    /// The connection, unless it is over.
+    pub(super) fn session(&self) -> Option<&Session> {
         match self {
-            Self::Up(session) | Self::Blocked(session, _) => Some(session),
+            Self::Up(session) | Self::Blocked(session, _) => {
+                Some(session).filter(|session| !session.is_lost())
+            }
             Self::Down(_) => None,
+        }
+    }
+
+    /// Why messages are not taken now.
+    pub(super) fn error(&self) -> BusError {
+        match self {
+            Self::Down(error) => error.clone(),
+            Self::Up(_) | Self::Blocked(..) => BusError::Away {
+                reason: "the connection was lost just now".to_owned(),
+            },
         }
     }
 
@@ -80,10 +98,18 @@ impl LinkState {
 ///
 /// # Errors
 /// Why it does not, when that lasts until the deadline.
-pub(super) async fn wait_until_up(state: &watch::Receiver<LinkState>, deadline: Instant) -> Result<(), BusError> {
+pub(super) async fn wait_until_up(
+    state: &watch::Receiver<LinkState>,
+    deadline: Instant,
+) -> Result<(), BusError> {
     let mut state = state.clone();
     // The guard that comes back is dropped at once: it keeps the link from saying anything new.
-    let up = async { state.wait_for(|state| matches!(state, LinkState::Up(_))).await.map(drop) };
+    let up = async {
+        state
+            .wait_for(|state| matches!(state, LinkState::Up(_)))
+            .await
+            .map(drop)
+    };
     let waited = tokio::time::timeout_at(deadline, up).await;
     match waited {
         Ok(Ok(())) => Ok(()),
@@ -108,9 +134,17 @@ impl Link {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let connecting = BusError::Away { reason: format!("connecting to {}", endpoint.place()) };
+        let connecting = BusError::Away {
+            reason: format!("connecting to {}", endpoint.place()),
+        };
         let (sender, state) = watch::channel(LinkState::Down(connecting));
-        let supervisor = Supervisor { purpose, endpoint, topology, state: sender, stop: stop.clone() };
+        let supervisor = Supervisor {
+            purpose,
+            endpoint,
+            topology,
+            state: sender,
+            stop: stop.clone(),
+        };
         tasks.spawn(supervisor.run());
         Self { state }
     }
@@ -122,8 +156,8 @@ impl Link {
     /// The open connection, waited for until the deadline.
     pub(super) async fn session(&self, deadline: Instant) -> Result<Session, BusError> {
         wait_until_up(&self.state, deadline).await?;
-        let session = self.state.borrow().session().cloned();
-        session.ok_or_else(|| BusError::Away { reason: "the connection was lost just now".to_owned() })
+        let state = self.state.borrow();
+        state.session().cloned().ok_or_else(|| state.error())
     }
 }
 
@@ -169,7 +203,11 @@ impl Supervisor {
     }
 
     async fn open(&self) -> Result<Session, BusError> {
-        let tls = self.endpoint.tls_config().await.map_err(|reason| BusError::Refused { reason })?;
+        let tls = self
+            .endpoint
+            .tls_config()
+            .await
+            .map_err(|reason| BusError::Refused { reason })?;
         let place = self.endpoint.place();
         let name = match &self.endpoint.role {
             super::AmqpRole::Orchestrator => format!("longshore orchestrator ({})", self.purpose),
@@ -188,15 +226,24 @@ impl Supervisor {
             },
             properties,
         );
-        let connection = within(connecting).await.map_err(|error| at_place(error, &place))?;
-        let session = Session { connection: Arc::new(connection), lost: CancellationToken::new() };
+        let connection = within(connecting)
+            .await
+            .map_err(|error| at_place(error, &place))?;
+        let session = Session {
+            connection: Arc::new(connection),
+            lost: CancellationToken::new(),
+        };
         self.topology.declare(&session).await?;
         Ok(session)
     }
 
     /// Announces the connection and waits until it is over; returns why.
     async fn stay(&self, session: Session) -> BusError {
-        tracing::info!(purpose = self.purpose, broker = self.endpoint.place(), "connected to the broker");
+        tracing::info!(
+            purpose = self.purpose,
+            broker = self.endpoint.place(),
+            "connected to the broker"
+        );
         let mut events = std::pin::pin!(session.connection.events_listener());
         self.state.send_replace(LinkState::Up(session.clone()));
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -242,7 +289,9 @@ impl Supervisor {
 /// Adds where we tried to connect to; the error itself knows only what went wrong.
 fn at_place(error: BusError, place: &str) -> BusError {
     match error {
-        BusError::Away { reason } => BusError::Away { reason: format!("{place}: {reason}") },
+        BusError::Away { reason } => BusError::Away {
+            reason: format!("{place}: {reason}"),
+        },
         other => other,
     }
 }

@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use topology::{Topology, Target};
+use topology::{Target, Topology};
 
 /// How long a closing bus waits for its tasks.
 const CLOSE_GRACE: Duration = Duration::from_secs(3);
@@ -63,20 +63,51 @@ impl AmqpBus {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let topology = Arc::new(Topology::new(role.clone()));
-        let publishing = Link::start("publish", Arc::clone(&endpoint), Arc::clone(&topology), &tasks, &stop);
-        let consuming = Link::start("consume", Arc::clone(&endpoint), Arc::clone(&topology), &tasks, &stop);
+        let publishing = Link::start(
+            "publish",
+            Arc::clone(&endpoint),
+            Arc::clone(&topology),
+            &tasks,
+            &stop,
+        );
+        let consuming = Link::start(
+            "consume",
+            Arc::clone(&endpoint),
+            Arc::clone(&topology),
+            &tasks,
+            &stop,
+        );
         let user_id = endpoint.user_id();
         let lanes = Arc::new(Lanes::start(&publishing, user_id, &tasks, &stop));
-        let (report, health) = watch::channel(BusHealth::Down { reason: "connecting".to_owned() });
-        tasks.spawn(watch_health(publishing.state(), consuming.state(), report, stop.clone()));
-        Ok(Self { role, publishing, consuming, topology, lanes, health, tasks, stop })
+        let (report, health) = watch::channel(BusHealth::Down {
+            reason: "connecting".to_owned(),
+        });
+        tasks.spawn(watch_health(
+            publishing.state(),
+            consuming.state(),
+            report,
+            stop.clone(),
+        ));
+        Ok(Self {
+            role,
+            publishing,
+            consuming,
+            topology,
+            lanes,
+            health,
+            tasks,
+            stop,
+        })
     }
 
     /// Closes both connections and waits, at most three seconds, until the broker knows.
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(CLOSE_GRACE, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(CLOSE_GRACE, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("the broker did not see its connections closed in time");
         }
     }
@@ -84,9 +115,9 @@ impl AmqpBus {
     fn orchestrators_only(&self) -> Result<(), BusError> {
         match &self.role {
             AmqpRole::Orchestrator => Ok(()),
-            AmqpRole::Node(name) => {
-                Err(BusError::Refused { reason: format!("node {name} may not declare or remove queues") })
-            }
+            AmqpRole::Node(name) => Err(BusError::Refused {
+                reason: format!("node {name} may not declare or remove queues"),
+            }),
         }
     }
 }
@@ -101,13 +132,19 @@ impl Drop for AmqpBus {
 impl Bus for AmqpBus {
     async fn declare_work_queue(&self, node: &NodeName) -> Result<(), BusError> {
         self.orchestrators_only()?;
-        let session = self.publishing.session(Instant::now() + PUBLISH_TIMEOUT).await?;
+        let session = self
+            .publishing
+            .session(Instant::now() + PUBLISH_TIMEOUT)
+            .await?;
         self.topology.declare_work_queue(&session, node).await
     }
 
     async fn delete_work_queue(&self, node: &NodeName) -> Result<(), BusError> {
         self.orchestrators_only()?;
-        let session = self.publishing.session(Instant::now() + PUBLISH_TIMEOUT).await?;
+        let session = self
+            .publishing
+            .session(Instant::now() + PUBLISH_TIMEOUT)
+            .await?;
         self.topology.delete_work_queue(&session, node).await
     }
 
@@ -115,7 +152,11 @@ impl Bus for AmqpBus {
         self.lanes.publish(Target::of(&address), body, None).await
     }
 
-    async fn consume(&self, subscription: Subscription, prefetch: u16) -> Result<Consumer, BusError> {
+    async fn consume(
+        &self,
+        subscription: Subscription,
+        prefetch: u16,
+    ) -> Result<Consumer, BusError> {
         if self.stop.is_cancelled() {
             return Err(BusError::Closed);
         }
@@ -149,28 +190,51 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn start(link: &Link, user_id: Option<String>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    fn start(
+        link: &Link,
+        user_id: Option<String>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
         let jobs = std::array::from_fn(|_| {
             let (sender, receiver) = mpsc::channel(lane::BACKLOG);
             tasks.spawn(Lane::new(link.state(), receiver, user_id.clone(), stop.clone()).run());
             sender
         });
-        Self { state: link.state(), jobs }
+        Self {
+            state: link.state(),
+            jobs,
+        }
     }
 
     /// Publishes and waits for the confirmation, at most [`PUBLISH_TIMEOUT`]. A body waits here,
     /// with its owner, while the broker is away: nothing piles up inside the transport.
-    async fn publish(&self, target: Target, body: Vec<u8>, reason: Option<String>) -> Result<(), BusError> {
+    async fn publish(
+        &self,
+        target: Target,
+        body: Vec<u8>,
+        reason: Option<String>,
+    ) -> Result<(), BusError> {
         let deadline = Instant::now() + PUBLISH_TIMEOUT;
         link::wait_until_up(&self.state, deadline).await?;
         let (reply, answer) = oneshot::channel();
         let lane = &self.jobs[target.kind()];
-        let job = Job { target, body, reason, deadline, reply };
+        let job = Job {
+            target,
+            body,
+            reason,
+            deadline,
+            reply,
+        };
         let handed_over = async {
             lane.send(job).await.map_err(|_| BusError::Closed)?;
-            answer.await.unwrap_or_else(|_| Err(lost(&self.state.borrow())))
+            answer
+                .await
+                .unwrap_or_else(|_| Err(lost(&self.state.borrow())))
         };
-        tokio::time::timeout_at(deadline, handed_over).await.unwrap_or(Err(BusError::Unconfirmed))
+        tokio::time::timeout_at(deadline, handed_over)
+            .await
+            .unwrap_or(Err(BusError::Unconfirmed))
     }
 }
 
@@ -178,9 +242,9 @@ impl Lanes {
 fn lost(state: &LinkState) -> BusError {
     match state {
         LinkState::Down(BusError::Closed) => BusError::Closed,
-        LinkState::Up(_) | LinkState::Blocked(..) | LinkState::Down(_) => {
-            BusError::Away { reason: "the connection was lost before the confirmation".to_owned() }
-        }
+        LinkState::Up(_) | LinkState::Blocked(..) | LinkState::Down(_) => BusError::Away {
+            reason: "the connection was lost before the confirmation".to_owned(),
+        },
     }
 }
 
@@ -212,5 +276,7 @@ async fn watch_health(
             changed = changed => if changed.is_err() { break },
         }
     }
-    report.send_replace(BusHealth::Down { reason: BusError::Closed.to_string() });
+    report.send_replace(BusHealth::Down {
+        reason: BusError::Closed.to_string(),
+    });
 }

@@ -48,10 +48,14 @@ pub enum AmqpOptionsError {
     #[error("the broker's address is not of the form amqp://user:password@host:port/vhost")]
     Address,
     /// Without it no certificate would be trusted.
-    #[error("an amqps:// address needs the file of the certificate authority that vouches for the broker")]
+    #[error(
+        "an amqps:// address needs the file of the certificate authority that vouches for the broker"
+    )]
     NoAuthority,
     /// Would be taken for protected and is not.
-    #[error("files for TLS are given but the address is amqp://, which is not encrypted; use amqps://")]
+    #[error(
+        "files for TLS are given but the address is amqp://, which is not encrypted; use amqps://"
+    )]
     NotEncrypted,
 }
 
@@ -68,7 +72,10 @@ impl AmqpOptions {
         let mut uri: AMQPUri = text.parse().map_err(|_| AmqpOptionsError::Address)?;
         // The parser takes an IPv6 host for absent and would silently go to localhost.
         let parsed = url::Url::parse(text).map_err(|_| AmqpOptionsError::Address)?;
-        let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or(AmqpOptionsError::Address)?;
+        let host = parsed
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or(AmqpOptionsError::Address)?;
         uri.authority.host = host.trim_matches(['[', ']']).to_owned();
         match (&uri.scheme, &self.tls) {
             (AMQPScheme::AMQPS, None) => return Err(AmqpOptionsError::NoAuthority),
@@ -77,7 +84,11 @@ impl AmqpOptions {
         }
         uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
         uri.query.frame_max = Some(FRAME_BYTES);
-        Ok(Endpoint { uri, tls: self.tls, role: self.role })
+        Ok(Endpoint {
+            uri,
+            tls: self.tls,
+            role: self.role,
+        })
     }
 }
 
@@ -92,26 +103,35 @@ impl Endpoint {
     /// the broker knows the name, and it stays out.
     pub(super) fn user_id(&self) -> Option<String> {
         let by_password = self.uri.query.auth_mechanism != Some(SASLMechanism::External);
-        (by_password && matches!(self.role, AmqpRole::Node(_))).then(|| self.uri.authority.userinfo.username.clone())
+        (by_password && matches!(self.role, AmqpRole::Node(_)))
+            .then(|| self.uri.authority.userinfo.username.clone())
     }
 
     /// Reads the files for TLS.
     pub(super) async fn tls_config(&self) -> Result<OwnedTLSConfig, String> {
-        let Some(tls) = &self.tls else { return Ok(OwnedTLSConfig::default()) };
+        let Some(tls) = &self.tls else {
+            return Ok(OwnedTLSConfig::default());
+        };
         let read = async |path: &PathBuf| {
-            tokio::fs::read(path).await.map_err(|error| format!("reading {}: {error}", path.display()))
+            tokio::fs::read(path)
+                .await
+                .map_err(|error| format!("reading {}: {error}", path.display()))
         };
         let authority = String::from_utf8(read(&tls.ca_file).await?)
             .ok()
             .filter(|text| text.contains("-----BEGIN CERTIFICATE-----"))
             .ok_or_else(|| format!("{} has no certificate in PEM form", tls.ca_file.display()))?;
         let identity = match &tls.identity {
-            Some((certificate, key)) => {
-                Some(OwnedIdentity::PKCS8 { pem: read(certificate).await?, key: read(key).await? })
-            }
+            Some((certificate, key)) => Some(OwnedIdentity::PKCS8 {
+                pem: read(certificate).await?,
+                key: read(key).await?,
+            }),
             None => None,
         };
-        Ok(OwnedTLSConfig { identity, cert_chain: Some(authority) })
+        Ok(OwnedTLSConfig {
+            identity,
+            cert_chain: Some(authority),
+        })
     }
 }
 
@@ -120,17 +140,35 @@ mod tests {
     use super::*;
 
     fn endpoint(url: &str, tls: bool) -> Result<Endpoint, AmqpOptionsError> {
-        let tls = tls.then(|| AmqpTls { ca_file: "ca.pem".into(), identity: None });
-        AmqpOptions { url: url.to_owned().into(), role: AmqpRole::Orchestrator, tls }.into_endpoint()
+        let tls = tls.then(|| AmqpTls {
+            ca_file: "ca.pem".into(),
+            identity: None,
+        });
+        AmqpOptions {
+            url: url.to_owned().into(),
+            role: AmqpRole::Orchestrator,
+            tls,
+        }
+        .into_endpoint()
     }
 
     #[test]
     fn addresses_that_can_never_work_are_refused_at_once() {
         for url in ["", "broker", "http://broker", "amqp:", "amqp:///%2f"] {
-            assert_eq!(endpoint(url, false).err(), Some(AmqpOptionsError::Address), "{url:?}");
+            assert_eq!(
+                endpoint(url, false).err(),
+                Some(AmqpOptionsError::Address),
+                "{url:?}"
+            );
         }
-        assert_eq!(endpoint("amqps://broker", false).err(), Some(AmqpOptionsError::NoAuthority));
-        assert_eq!(endpoint("amqp://broker", true).err(), Some(AmqpOptionsError::NotEncrypted));
+        assert_eq!(
+            endpoint("amqps://broker", false).err(),
+            Some(AmqpOptionsError::NoAuthority)
+        );
+        assert_eq!(
+            endpoint("amqp://broker", true).err(),
+            Some(AmqpOptionsError::NotEncrypted)
+        );
     }
 
     #[test]
@@ -140,7 +178,10 @@ mod tests {
             ("amqp://u:p@127.0.0.1:9/%2f", "127.0.0.1:9"),
             ("amqp://u:p@[::1]:9/%2f", "::1:9"),
         ] {
-            assert_eq!(endpoint(url, false).map(|endpoint| endpoint.place()), Ok(place.to_owned()));
+            assert_eq!(
+                endpoint(url, false).map(|endpoint| endpoint.place()),
+                Ok(place.to_owned())
+            );
         }
     }
 
@@ -148,8 +189,11 @@ mod tests {
     fn an_error_never_repeats_the_password() {
         let error = endpoint("amqp//u:hunter2@broker", false).err();
         assert!(!format!("{error:?}").contains("hunter2"));
-        let options =
-            AmqpOptions { url: "amqp://u:hunter2@b".to_owned().into(), role: AmqpRole::Orchestrator, tls: None };
+        let options = AmqpOptions {
+            url: "amqp://u:hunter2@b".to_owned().into(),
+            role: AmqpRole::Orchestrator,
+            tls: None,
+        };
         assert!(!format!("{options:?}").contains("hunter2"));
     }
 }

@@ -20,7 +20,9 @@ struct Broker {
 }
 
 fn setting(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`, which starts a broker for this"))
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `make test`, which starts a broker for this")
+    })
 }
 
 impl Broker {
@@ -30,24 +32,50 @@ impl Broker {
         management.put(&format!("/api/vhosts/{vhost}")).await;
         let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
         let user = url.username().to_owned();
-        management.put(&format!("/api/permissions/{vhost}/{user}")).await;
+        management
+            .put(&format!("/api/permissions/{vhost}/{user}"))
+            .await;
         url.set_path(&vhost);
-        Self { management, vhost, url: url.into(), buses: Mutex::default() }
+        Self {
+            management,
+            vhost,
+            url: url.into(),
+            buses: Mutex::default(),
+        }
     }
 
     fn bus(&self, role: AmqpRole) -> Arc<AmqpBus> {
-        let bus = Arc::new(AmqpBus::start(AmqpOptions { url: self.url.clone().into(), role, tls: None }).unwrap());
+        let bus = Arc::new(
+            AmqpBus::start(AmqpOptions {
+                url: self.url.clone().into(),
+                role,
+                tls: None,
+            })
+            .unwrap(),
+        );
         self.buses.lock().unwrap().push(Arc::clone(&bus));
         bus
     }
 
     /// Ends every connection of this test, as an operator or a failing network would.
     async fn cut_connections(&self) -> usize {
-        let connections = self.management.get(&format!("/api/vhosts/{}/connections", self.vhost)).await;
-        let names: Vec<String> =
-            connections.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        let connections = self
+            .management
+            .get(&format!("/api/vhosts/{}/connections", self.vhost))
+            .await;
+        let names: Vec<String> = connections
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect();
         for name in &names {
-            self.management.delete(&format!("/api/connections/{}", name.replace(' ', "%20").replace('>', "%3E"))).await;
+            self.management
+                .delete(&format!(
+                    "/api/connections/{}",
+                    name.replace(' ', "%20").replace('>', "%3E")
+                ))
+                .await;
         }
         names.len()
     }
@@ -67,13 +95,20 @@ impl Fixture for Broker {
         let path = format!("/api/queues/{}/dead/get", self.vhost);
         let ask = r#"{"count":10,"ackmode":"ack_requeue_true","encoding":"base64"}"#;
         let letters = self.management.post(&path, ask).await;
-        letters.as_array().unwrap().iter().map(management::dead_letter).collect()
+        letters
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(management::dead_letter)
+            .collect()
     }
 
     async fn finish(&self) {
         let buses = std::mem::take(&mut *self.buses.lock().unwrap());
         futures::future::join_all(buses.iter().map(|bus| bus.close())).await;
-        self.management.delete(&format!("/api/vhosts/{}", self.vhost)).await;
+        self.management
+            .delete(&format!("/api/vhosts/{}", self.vhost))
+            .await;
     }
 }
 
@@ -84,7 +119,10 @@ async fn cut_connections_lose_nothing() {
     let broker = Broker::start().await;
     let orchestrator = broker.orchestrator();
     let node = broker.node(&node("a"));
-    let mut reports = orchestrator.consume(Subscription::Deployment, 16).await.unwrap();
+    let mut reports = orchestrator
+        .consume(Subscription::Deployment, 16)
+        .await
+        .unwrap();
     publish(&*node, Address::Deployment, &[]).await;
     next(&mut reports).await.ack().await;
     // The management interface learns of connections some seconds late.
@@ -117,7 +155,9 @@ async fn cut_connections_lose_nothing() {
         }
     };
     let cutting = async {
-        tokio::time::timeout(PATIENCE, cut).await.expect("connections were cut");
+        tokio::time::timeout(PATIENCE, cut)
+            .await
+            .expect("connections were cut");
         stop.cancel();
     };
     let ((), sent, seen) = tokio::join!(cutting, publishing, reading);
@@ -131,15 +171,29 @@ async fn queues_that_are_deleted_under_us_come_back() {
     let (orchestrator, name) = (broker.orchestrator(), node("a"));
     let node = broker.node(&name);
     orchestrator.declare_work_queue(&name).await.unwrap();
-    let mut work = node.consume(Subscription::Work(name.clone()), 4).await.unwrap();
-    let mut reports = orchestrator.consume(Subscription::Deployment, 4).await.unwrap();
+    let mut work = node
+        .consume(Subscription::Work(name.clone()), 4)
+        .await
+        .unwrap();
+    let mut reports = orchestrator
+        .consume(Subscription::Deployment, 4)
+        .await
+        .unwrap();
     publish(&*node, Address::Deployment, b"1").await;
     assert!(next(&mut reports).await.ack().await);
     for queue in ["deployment", "work.a"] {
-        broker.management.delete(&format!("/api/queues/{}/{queue}", broker.vhost)).await;
+        broker
+            .management
+            .delete(&format!("/api/queues/{}/{queue}", broker.vhost))
+            .await;
     }
-    let refused = orchestrator.publish(Address::Work(name.clone()), b"2".to_vec()).await;
-    assert!(matches!(refused, Err(BusError::Unroutable { .. })), "{refused:?}");
+    let refused = orchestrator
+        .publish(Address::Work(name.clone()), b"2".to_vec())
+        .await;
+    assert!(
+        matches!(refused, Err(BusError::Unroutable { .. })),
+        "{refused:?}"
+    );
     orchestrator.declare_work_queue(&name).await.unwrap();
     publish(&*orchestrator, Address::Work(name), b"2").await;
     assert!(next(&mut work).await.ack().await);
@@ -154,7 +208,11 @@ async fn queues_that_are_deleted_under_us_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_vouches_for_the_sender_of_a_report() {
     let broker = Broker::start().await;
-    let mut reports = broker.orchestrator().consume(Subscription::Deployment, 4).await.unwrap();
+    let mut reports = broker
+        .orchestrator()
+        .consume(Subscription::Deployment, 4)
+        .await
+        .unwrap();
     let user = url::Url::parse(&broker.url).unwrap().username().to_owned();
     publish(&*broker.node(&node("a")), Address::Deployment, b"x").await;
     let report = next(&mut reports).await;
@@ -166,9 +224,19 @@ async fn the_broker_vouches_for_the_sender_of_a_report() {
 async fn a_node_declares_nothing_and_reads_only_its_own_queue() {
     let broker = Broker::start().await;
     let bus = broker.node(&node("a"));
-    assert!(matches!(bus.declare_work_queue(&node("a")).await, Err(BusError::Refused { .. })));
-    for subscription in [Subscription::Work(node("b")), Subscription::Deployment, Subscription::Events] {
-        assert!(matches!(bus.consume(subscription, 1).await, Err(BusError::Refused { .. })));
+    assert!(matches!(
+        bus.declare_work_queue(&node("a")).await,
+        Err(BusError::Refused { .. })
+    ));
+    for subscription in [
+        Subscription::Work(node("b")),
+        Subscription::Deployment,
+        Subscription::Events,
+    ] {
+        assert!(matches!(
+            bus.consume(subscription, 1).await,
+            Err(BusError::Refused { .. })
+        ));
     }
     broker.finish().await;
 }
@@ -176,12 +244,21 @@ async fn a_node_declares_nothing_and_reads_only_its_own_queue() {
 /// Waits for the reason why a bus is not connected, beyond that it only just began.
 async fn why_down(url: String, tls: Option<AmqpTls>) -> String {
     let url = SecretString::from(url);
-    let bus = AmqpBus::start(AmqpOptions { url, role: AmqpRole::Orchestrator, tls }).unwrap();
+    let bus = AmqpBus::start(AmqpOptions {
+        url,
+        role: AmqpRole::Orchestrator,
+        tls,
+    })
+    .unwrap();
     let mut health = bus.health();
-    let down = health.wait_for(|health| {
-        matches!(health, BusHealth::Down { reason } if !reason.contains("connecting"))
-    });
-    let down = tokio::time::timeout(PATIENCE, down).await.expect("the bus says why").unwrap().clone();
+    let down = health.wait_for(
+        |health| matches!(health, BusHealth::Down { reason } if !reason.contains("connecting")),
+    );
+    let down = tokio::time::timeout(PATIENCE, down)
+        .await
+        .expect("the bus says why")
+        .unwrap()
+        .clone();
     bus.close().await;
     match down {
         BusHealth::Down { reason } => reason,
@@ -195,18 +272,33 @@ async fn tls_is_never_left_out() {
     let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
     let authority = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(authority.path(), include_str!("tests/authority.pem")).unwrap();
-    let tls = || Some(AmqpTls { ca_file: authority.path().to_owned(), identity: None });
+    let tls = || {
+        Some(AmqpTls {
+            ca_file: authority.path().to_owned(),
+            identity: None,
+        })
+    };
     url.set_scheme("amqps").unwrap();
     let reason = why_down(url.into(), tls()).await;
     assert!(!reason.is_empty());
 
     // And what is sent there first is the beginning of TLS, not a password.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("amqps://user:hunter2@{}/%2f", listener.local_addr().unwrap());
-    let bus = AmqpBus::start(AmqpOptions { url: url.into(), role: AmqpRole::Orchestrator, tls: tls() }).unwrap();
+    let url = format!(
+        "amqps://user:hunter2@{}/%2f",
+        listener.local_addr().unwrap()
+    );
+    let bus = AmqpBus::start(AmqpOptions {
+        url: url.into(),
+        role: AmqpRole::Orchestrator,
+        tls: tls(),
+    })
+    .unwrap();
     let (mut socket, _) = listener.accept().await.unwrap();
     let mut first = [0; 2];
-    tokio::io::AsyncReadExt::read_exact(&mut socket, &mut first).await.unwrap();
+    tokio::io::AsyncReadExt::read_exact(&mut socket, &mut first)
+        .await
+        .unwrap();
     assert_eq!(first, [0x16, 0x03], "a TLS handshake record");
     bus.close().await;
 
@@ -220,7 +312,10 @@ async fn a_wrong_password_is_said_and_not_shown() {
     let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
     url.set_password(Some("hunter2")).unwrap();
     let reason = why_down(url.into(), None).await;
-    assert!(reason.contains("refuse") && !reason.contains("hunter2"), "{reason}");
+    assert!(
+        reason.contains("refuse") && !reason.contains("hunter2"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]
@@ -236,9 +331,17 @@ async fn a_broker_that_is_away_or_mute_is_waited_for_with_a_limit() {
     let reason = why_down(gone.clone(), None).await;
     assert!(!reason.contains("hunter2"), "{reason}");
 
-    let options = AmqpOptions { url: gone.into(), role: AmqpRole::Orchestrator, tls: None };
+    let options = AmqpOptions {
+        url: gone.into(),
+        role: AmqpRole::Orchestrator,
+        tls: None,
+    };
     let bus = AmqpBus::start(options).unwrap();
-    let publishing = tokio::time::timeout(PUBLISH_TIMEOUT * 2, bus.publish(Address::Events, vec![])).await;
-    assert!(matches!(publishing, Ok(Err(BusError::Away { .. }))), "{publishing:?}");
+    let publishing =
+        tokio::time::timeout(PUBLISH_TIMEOUT * 2, bus.publish(Address::Events, vec![])).await;
+    assert!(
+        matches!(publishing, Ok(Err(BusError::Away { .. }))),
+        "{publishing:?}"
+    );
     bus.close().await;
 }

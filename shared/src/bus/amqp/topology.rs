@@ -121,12 +121,17 @@ pub(super) struct Topology {
 
 impl Topology {
     pub(super) const fn new(role: AmqpRole) -> Self {
-        Self { role, nodes: Mutex::new(BTreeSet::new()) }
+        Self {
+            role,
+            nodes: Mutex::new(BTreeSet::new()),
+        }
     }
 
     fn nodes(&self) -> std::sync::MutexGuard<'_, BTreeSet<NodeName>> {
         // A set of names is whole also after a panic elsewhere.
-        self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.nodes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Declares everything, when that is ours to do.
@@ -143,18 +148,27 @@ impl Topology {
         close(&channel).await
     }
 
-    pub(super) async fn declare_work_queue(&self, session: &Session, node: &NodeName) -> Result<(), BusError> {
+    pub(super) async fn declare_work_queue(
+        &self,
+        session: &Session,
+        node: &NodeName,
+    ) -> Result<(), BusError> {
         let channel = within(session.connection.create_channel()).await?;
         declare_work(&channel, node).await?;
         self.nodes().insert(node.clone());
         close(&channel).await
     }
 
-    pub(super) async fn delete_work_queue(&self, session: &Session, node: &NodeName) -> Result<(), BusError> {
+    pub(super) async fn delete_work_queue(
+        &self,
+        session: &Session,
+        node: &NodeName,
+    ) -> Result<(), BusError> {
         self.nodes().remove(node);
         let channel = within(session.connection.create_channel()).await?;
         // A queue that is not there is deleted with success.
-        within(channel.queue_delete(work_queue(node).into(), QueueDeleteOptions::default())).await?;
+        within(channel.queue_delete(work_queue(node).into(), QueueDeleteOptions::default()))
+            .await?;
         close(&channel).await
     }
 
@@ -165,11 +179,21 @@ impl Topology {
             (AmqpRole::Node(_), _) => false,
             (AmqpRole::Orchestrator, _) => true,
         };
-        if is_ours { Ok(()) } else { Err(BusError::Refused { reason: format!("{:?} may not read {subscription:?}", self.role) }) }
+        if is_ours {
+            Ok(())
+        } else {
+            Err(BusError::Refused {
+                reason: format!("{:?} may not read {subscription:?}", self.role),
+            })
+        }
     }
 
     /// Makes sure that there is a queue to consume, and gives its name.
-    pub(super) async fn prepare(&self, channel: &Channel, subscription: &Subscription) -> Result<String, BusError> {
+    pub(super) async fn prepare(
+        &self,
+        channel: &Channel,
+        subscription: &Subscription,
+    ) -> Result<String, BusError> {
         match subscription {
             Subscription::Work(node) => Ok(work_queue(node)),
             Subscription::Deployment => {
@@ -200,10 +224,16 @@ async fn declare_shared(channel: &Channel) -> Result<(), BusError> {
         (TELEMETRY, ExchangeKind::Topic),
         (EVENTS, ExchangeKind::Fanout),
     ] {
-        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
         within(channel.exchange_declare(name.into(), kind, options, FieldTable::default())).await?;
     }
-    let dead = table([("x-queue-type", text("quorum")), ("x-max-length", number(DEAD_LIMIT))]);
+    let dead = table([
+        ("x-queue-type", text("quorum")),
+        ("x-max-length", number(DEAD_LIMIT)),
+    ]);
     declare_durable(channel, DEAD, dead).await?;
     bind(channel, DEAD, DEAD, "").await?;
     declare_durable(channel, DEPLOYMENT, dead_lettering([])).await?;
@@ -231,24 +261,52 @@ fn dead_lettering<const N: usize>(more: [(&'static str, AMQPValue); N]) -> Field
     arguments
 }
 
-async fn declare_durable(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<(), BusError> {
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    within(channel.queue_declare(queue.into(), options, arguments)).await.map(drop)
+async fn declare_durable(
+    channel: &Channel,
+    queue: &str,
+    arguments: FieldTable,
+) -> Result<(), BusError> {
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    within(channel.queue_declare(queue.into(), options, arguments))
+        .await
+        .map(drop)
 }
 
 /// A queue for one reader, gone with its connection.
 async fn declare_reader(channel: &Channel) -> Result<String, BusError> {
     declare_shared(channel).await?;
-    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let limits = table([("x-max-length", number(READER_LIMIT)), ("x-max-length-bytes", number(READER_LIMIT_BYTES))]);
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
+    let limits = table([
+        ("x-max-length", number(READER_LIMIT)),
+        ("x-max-length-bytes", number(READER_LIMIT_BYTES)),
+    ]);
     let queue = within(channel.queue_declare("".into(), options, limits)).await?;
     Ok(queue.name().to_string())
 }
 
-async fn bind(channel: &Channel, queue: &str, exchange: &str, routing_key: &str) -> Result<(), BusError> {
+async fn bind(
+    channel: &Channel,
+    queue: &str,
+    exchange: &str,
+    routing_key: &str,
+) -> Result<(), BusError> {
     let options = QueueBindOptions::default();
     let arguments = FieldTable::default();
-    within(channel.queue_bind(queue.into(), exchange.into(), routing_key.into(), options, arguments)).await
+    within(channel.queue_bind(
+        queue.into(),
+        exchange.into(),
+        routing_key.into(),
+        options,
+        arguments,
+    ))
+    .await
 }
 
 /// Closes a channel that was opened for a few declarations.

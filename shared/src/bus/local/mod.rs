@@ -8,7 +8,9 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use super::{Address, Answer, Bus, BusError, BusHealth, Consumer, Delivery, PUBLISH_TIMEOUT, Subscription};
+use super::{
+    Address, Answer, Bus, BusError, BusHealth, Consumer, Delivery, PUBLISH_TIMEOUT, Subscription,
+};
 use crate::name::NodeName;
 use async_trait::async_trait;
 use queue::{Full, Message, Queue};
@@ -70,7 +72,10 @@ impl Dead {
         if letters.len() == DEAD_LIMIT {
             letters.pop_front();
         }
-        letters.push_back(DeadLetter { body, reason: reason.to_owned() });
+        letters.push_back(DeadLetter {
+            body,
+            reason: reason.to_owned(),
+        });
     }
 }
 
@@ -99,13 +104,17 @@ impl LocalBus {
             health: watch::Sender::new(BusHealth::Up),
             stop: CancellationToken::new(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Ends every consumer; whatever is published afterwards is refused.
     pub fn close(&self) {
         self.inner.stop.cancel();
-        self.inner.health.send_replace(BusHealth::Down { reason: BusError::Closed.to_string() });
+        self.inner.health.send_replace(BusHealth::Down {
+            reason: BusError::Closed.to_string(),
+        });
     }
 
     /// The newest dead letters, oldest first, at most a thousand.
@@ -122,7 +131,9 @@ impl LocalBus {
 
     fn work_queue(&self, node: &NodeName) -> Arc<Queue> {
         let mut work = lock(&self.inner.work);
-        let queue = work.entry(node.clone()).or_insert_with(|| Arc::new(Queue::new(DURABLE_LIMIT, Full::Refuse)));
+        let queue = work
+            .entry(node.clone())
+            .or_insert_with(|| Arc::new(Queue::new(DURABLE_LIMIT, Full::Refuse)));
         Arc::clone(queue)
     }
 
@@ -140,7 +151,9 @@ impl LocalBus {
         let queue = lock(&self.inner.work).get(node).cloned();
         match queue {
             Some(queue) => queue.push(body, None).map(drop),
-            None => Err(BusError::Unroutable { address: format!("work.{node}") }),
+            None => Err(BusError::Unroutable {
+                address: format!("work.{node}"),
+            }),
         }
     }
 
@@ -165,7 +178,9 @@ impl LocalBus {
     fn broadcast(&self, address: &Address, body: &[u8]) {
         let mut readers = lock(&self.inner.readers);
         readers.retain(|(_, queue)| queue.strong_count() > 0);
-        let listening = readers.iter().filter(|(subscription, _)| hears(subscription, address));
+        let listening = readers
+            .iter()
+            .filter(|(subscription, _)| hears(subscription, address));
         for queue in listening.filter_map(|(_, queue)| queue.upgrade()) {
             // Such a queue makes room by itself.
             let _ = queue.push(body.to_vec(), None);
@@ -208,7 +223,11 @@ impl Bus for LocalBus {
         }
     }
 
-    async fn consume(&self, subscription: Subscription, prefetch: u16) -> Result<Consumer, BusError> {
+    async fn consume(
+        &self,
+        subscription: Subscription,
+        prefetch: u16,
+    ) -> Result<Consumer, BusError> {
         if self.inner.stop.is_cancelled() {
             return Err(BusError::Closed);
         }
@@ -247,7 +266,9 @@ struct Feeder {
 impl Feeder {
     async fn run(self) {
         loop {
-            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
+            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else {
+                return;
+            };
             let message = self.queue.pop().await;
             let delivery = self.delivery(message, room);
             // A consumer that is gone drops the delivery, which gives the message back.
@@ -261,7 +282,12 @@ impl Feeder {
         // The reader may keep or change its copy; ours is delivered again when it must be.
         let body = message.body.clone();
         let redelivered = message.deliveries > 0;
-        let answer = LocalAnswer { queue: Arc::clone(&self.queue), dead: Arc::clone(&self.dead), message, _room: room };
+        let answer = LocalAnswer {
+            queue: Arc::clone(&self.queue),
+            dead: Arc::clone(&self.dead),
+            message,
+            _room: room,
+        };
         Delivery::new(body, None, redelivered, Box::new(answer))
     }
 }
@@ -292,7 +318,10 @@ impl Answer for LocalAnswer {
 
     fn dropped(self: Box<Self>) {
         if let Err(mut message) = self.queue.give_back(self.message) {
-            self.dead.keep(std::mem::take(&mut message.body), "delivered too often without an answer");
+            self.dead.keep(
+                std::mem::take(&mut message.body),
+                "delivered too often without an answer",
+            );
             message.done();
         }
     }

@@ -53,7 +53,12 @@ struct State {
 impl Queue {
     /// A queue that takes nothing before it is declared.
     pub(super) fn new(limit: usize, full: Full) -> Self {
-        Self { state: Mutex::default(), limit, full, arrived: Notify::new() }
+        Self {
+            state: Mutex::default(),
+            limit,
+            full,
+            arrived: Notify::new(),
+        }
     }
 
     pub(super) fn declare(&self) {
@@ -68,20 +73,38 @@ impl Queue {
     }
 
     /// Adds a message and says at which position. `safe` is told when the message is done with.
-    pub(super) fn push(&self, body: Vec<u8>, safe: Option<oneshot::Sender<()>>) -> Result<u64, BusError> {
+    pub(super) fn push(
+        &self,
+        body: Vec<u8>,
+        safe: Option<oneshot::Sender<()>>,
+    ) -> Result<u64, BusError> {
         let mut state = lock(&self.state);
         if !state.declared {
-            return Err(BusError::Unroutable { address: "a queue that is not declared".to_owned() });
+            return Err(BusError::Unroutable {
+                address: "a queue that is not declared".to_owned(),
+            });
         }
         if state.waiting.len() >= self.limit {
             match self.full {
-                Full::Refuse => return Err(BusError::Away { reason: "the queue is full".to_owned() }),
+                Full::Refuse => {
+                    return Err(BusError::Away {
+                        reason: "the queue is full".to_owned(),
+                    });
+                }
                 Full::DropOldest => drop(state.waiting.pop_first()),
             }
         }
         let position = state.next_position;
         state.next_position += 1;
-        state.waiting.insert(position, Message { position, body, deliveries: 0, safe });
+        state.waiting.insert(
+            position,
+            Message {
+                position,
+                body,
+                deliveries: 0,
+                safe,
+            },
+        );
         drop(state);
         self.arrived.notify_one();
         Ok(position)

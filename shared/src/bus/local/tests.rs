@@ -17,7 +17,11 @@ impl Fixture for Local {
 
     async fn dead_letters(&self) -> Vec<(Vec<u8>, Option<String>)> {
         tokio::task::yield_now().await;
-        self.0.dead_letters().into_iter().map(|letter| (letter.body, Some(letter.reason))).collect()
+        self.0
+            .dead_letters()
+            .into_iter()
+            .map(|letter| (letter.body, Some(letter.reason)))
+            .collect()
     }
 
     async fn finish(&self) {
@@ -32,7 +36,8 @@ async fn a_report_is_safe_only_when_it_was_acknowledged() {
     let bus = LocalBus::new();
     let mut reports = bus.consume(Subscription::Deployment, 1).await.unwrap();
     let publisher = bus.clone();
-    let publishing = tokio::spawn(async move { publisher.publish(Address::Deployment, b"x".to_vec()).await });
+    let publishing =
+        tokio::spawn(async move { publisher.publish(Address::Deployment, b"x".to_vec()).await });
     next(&mut reports).await.requeue().await;
     let again = next(&mut reports).await;
     assert!(!publishing.is_finished());
@@ -56,16 +61,24 @@ async fn memory_is_bounded() {
     let name = node("a");
     bus.declare_work_queue(&name).await.unwrap();
     for _ in 0..DURABLE_LIMIT {
-        bus.publish(Address::Work(name.clone()), vec![]).await.unwrap();
+        bus.publish(Address::Work(name.clone()), vec![])
+            .await
+            .unwrap();
     }
     let refused = bus.publish(Address::Work(name), vec![]).await;
     assert!(matches!(refused, Err(BusError::Away { .. })), "{refused:?}");
 
     let reader = bus.reader(Subscription::Events);
     for number in 0..=READER_LIMIT {
-        bus.publish(Address::Events, number.to_be_bytes().to_vec()).await.unwrap();
+        bus.publish(Address::Events, number.to_be_bytes().to_vec())
+            .await
+            .unwrap();
     }
-    assert_eq!(reader.pop().await.body, 1usize.to_be_bytes(), "the oldest is gone");
+    assert_eq!(
+        reader.pop().await.body,
+        1usize.to_be_bytes(),
+        "the oldest is gone"
+    );
 }
 
 #[tokio::test]
@@ -74,6 +87,9 @@ async fn a_closed_bus_ends_its_consumers_and_publishers() {
     let mut reports = bus.consume(Subscription::Deployment, 1).await.unwrap();
     bus.close();
     assert!(reports.next().await.is_none());
-    assert_eq!(bus.publish(Address::Deployment, vec![]).await, Err(BusError::Closed));
+    assert_eq!(
+        bus.publish(Address::Deployment, vec![]).await,
+        Err(BusError::Closed)
+    );
     assert_ne!(*bus.health().borrow(), BusHealth::Up);
 }

@@ -30,7 +30,12 @@ impl Management {
 
     /// Creates; a permission on everything where the path names permissions.
     pub(super) async fn put(&self, path: &str) {
-        self.request("PUT", path, r#"{"configure":".*","write":".*","read":".*"}"#).await;
+        self.request(
+            "PUT",
+            path,
+            r#"{"configure":".*","write":".*","read":".*"}"#,
+        )
+        .await;
     }
 
     pub(super) async fn delete(&self, path: &str) {
@@ -51,14 +56,21 @@ impl Management {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
         // A connection that was just deleted by somebody else is gone, which is what was wanted.
-        assert!(status < 300 || (method == "DELETE" && status == 404), "{method} {path}: {head}\n{body}");
+        assert!(
+            status < 300 || (method == "DELETE" && status == 404),
+            "{method} {path}: {head}\n{body}"
+        );
         serde_json::from_str(body).unwrap_or(serde_json::Value::Null)
     }
 }
 
 /// Body and reason of a dead letter as the interface shows it.
 pub(super) fn dead_letter(letter: &serde_json::Value) -> (Vec<u8>, Option<String>) {
-    let body = STANDARD.decode(letter["payload"].as_str().unwrap()).unwrap();
-    let reason = letter["properties"]["headers"]["x-reason"].as_str().map(str::to_owned);
+    let body = STANDARD
+        .decode(letter["payload"].as_str().unwrap())
+        .unwrap();
+    let reason = letter["properties"]["headers"]["x-reason"]
+        .as_str()
+        .map(str::to_owned);
     (body, reason)
 }
