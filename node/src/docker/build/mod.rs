@@ -99,14 +99,24 @@ impl Engine {
     ) -> Result<ImageInfo, BuildError> {
         dockerfile::disarm(order, log).await?;
         let memory = self.memory_limit(order, log).await?;
+        self.build_with(order, &memory, log, cancel).await
+    }
+
+    async fn build_with(
+        &self,
+        order: &BuildOrder,
+        memory: &MemoryLimit,
+        log: &LogSink,
+        cancel: &CancellationToken,
+    ) -> Result<ImageInfo, BuildError> {
         let docker = self
             .docker(DOING)
             .await?
             .with_timeout(order.time_limit + QUICK);
-        let docker = with_memory_fields(docker, &memory);
+        let docker = with_memory_fields(docker, memory);
         let mut progress = Progress::new(log.clone());
         let built = {
-            let steps = start(&docker, order, &memory).await?;
+            let steps = start(&docker, order, memory).await?;
             tokio::select! {
                 built = tokio::time::timeout(order.time_limit, follow(steps, &mut progress)) => built,
                 () = cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -114,7 +124,7 @@ impl Engine {
         };
         match built {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(failure(error, &progress, &memory)),
+            Ok(Err(error)) => return Err(failure(error, &progress, memory)),
             Err(_) => {
                 return Err(BuildError::Timeout {
                     limit: order.time_limit,
@@ -256,5 +266,93 @@ fn failure(error: bollard::errors::Error, progress: &Progress, memory: &MemoryLi
         | EngineError::Exhausted { .. }
         | EngineError::Timeout { .. }
         | EngineError::Garbled { .. }) => BuildError::Engine(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Against the real engine, for what cannot be chosen from outside.
+    use super::*;
+    use crate::docker::image_tag;
+
+    async fn classic(
+        dockerfile: &str,
+        limit: Option<ByteSize>,
+    ) -> (Result<ImageInfo, BuildError>, Vec<String>) {
+        let context = tempfile::NamedTempFile::new().unwrap();
+        let mut tar = tar::Builder::new(context.reopen().unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(dockerfile.len() as u64);
+        tar.append_data(&mut header, "Dockerfile", dockerfile.as_bytes())
+            .unwrap();
+        tar.finish().unwrap();
+        let deployment = DeploymentId::new();
+        let order = BuildOrder {
+            deployment,
+            node: NodeName::parse("test-classic").unwrap(),
+            context_tar: context.path().to_owned(),
+            dockerfile: "Dockerfile".to_owned(),
+            tag: image_tag(deployment, "0123456789abcdef"),
+            time_limit: Duration::from_secs(60),
+            memory_limit: limit,
+        };
+        let engine = Engine::new(None).unwrap();
+        let (log, mut lines) = LogSink::collecting();
+        let built = engine
+            .build_with(
+                &order,
+                &MemoryLimit::Classic(limit),
+                &log,
+                &CancellationToken::new(),
+            )
+            .await;
+        engine
+            .purge_deployment(deployment, &order.node, true)
+            .await
+            .unwrap();
+        (built, lines.texts())
+    }
+
+    #[tokio::test]
+    async fn the_classic_builder_builds_and_tells_its_steps() {
+        let stamp = DeploymentId::new();
+        let (built, lines) = classic(&format!("FROM busybox\nRUN echo {stamp}\n"), None).await;
+        built.unwrap();
+        let expected = [
+            "FROM busybox".to_owned(),
+            format!("RUN echo {stamp}"),
+            stamp.to_string(),
+        ];
+        assert!(
+            expected
+                .iter()
+                .all(|part| lines.iter().any(|line| line.ends_with(part))),
+            "{lines:#?}"
+        );
+        assert!(
+            !lines
+                .iter()
+                .any(|line| line.contains("--->") || line.contains("longshore.")),
+            "{lines:#?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_classic_builder_keeps_the_memory_limit() {
+        // Beyond 32 bits: taken, and out of a small build's way.
+        let (built, lines) = classic("FROM busybox\nRUN true\n", Some(ByteSize(6 << 30))).await;
+        assert!(built.is_ok(), "{built:?}: {lines:#?}");
+        let (built, lines) = classic(
+            "FROM busybox\nRUN tail /dev/zero\n",
+            Some(ByteSize(32 << 20)),
+        )
+        .await;
+        let Err(BuildError::Failed { detail }) = built else {
+            panic!("{built:?}: {lines:#?}")
+        };
+        assert!(
+            detail.contains("RUN tail") && detail.contains("32M"),
+            "{detail}"
+        );
     }
 }

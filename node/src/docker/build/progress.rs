@@ -209,7 +209,10 @@ impl Progress {
             self.classic.name = clean_line(&format!("[{count}] {instruction}"));
             self.classic.tail.clear();
             self.current.clone_from(&self.classic.name);
-            self.log.line(LogStream::Stdout, &self.classic.name);
+            // Our own labels are a last step of this builder's, which nobody wrote.
+            if !instruction.starts_with("LABEL longshore.") {
+                self.log.line(LogStream::Stdout, &self.classic.name);
+            }
         } else if line == " ---> Using cache" {
             self.log
                 .line(LogStream::Stdout, &format!("CACHED {}", self.classic.name));
