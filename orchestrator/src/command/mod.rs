@@ -4,6 +4,7 @@
 //! Nothing here talks to a node: a wish is a row before it is a message.
 
 mod create;
+mod group;
 mod input;
 mod lifecycle;
 mod revise;
@@ -14,6 +15,7 @@ use crate::query::Queries;
 use crate::settings::GitPolicy;
 use crate::store::Store;
 use crate::view::{DeploymentView, RevisionView};
+use group::Creations;
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::StatusEvent;
 use shared::status::Method;
@@ -27,6 +29,7 @@ pub struct Commands {
     git: GitPolicy,
     events: EventSink,
     wake: Arc<Wake>,
+    creations: Creations,
 }
 
 /// A new deployment, in the words of whoever asks; parsed and vetted by [`Commands::create`].
@@ -77,7 +80,7 @@ pub struct NewImageSource {
 
 impl Commands {
     pub(crate) fn new(store: Store, git: GitPolicy, events: EventSink, wake: Arc<Wake>) -> Self {
-        Self { queries: Queries::new(store.clone()), store, git, events, wake }
+        Self { queries: Queries::new(store.clone()), creations: Creations::new(store.clone()), store, git, events, wake }
     }
 
     /// Makes a deployment with its first revision.

@@ -5,9 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// How many items a page has when nothing else is asked for.
-pub const DEFAULT_PAGE: u64 = 50;
+pub(super) const DEFAULT_PAGE: u64 = 50;
 /// How many items a page has at most.
-pub const LARGEST_PAGE: u64 = 200;
+pub(super) const LARGEST_PAGE: u64 = 200;
 
 /// Which page is asked for, in the words of whoever asks.
 #[derive(Clone, Debug, Default)]

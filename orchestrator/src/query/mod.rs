@@ -1,5 +1,7 @@
 //! What people may read. Everything that a list needs is read in batches: no query per row.
 
+mod assemble;
+mod belongings;
 mod cursor;
 mod deployment;
 mod node;

@@ -1,12 +1,39 @@
 //! Reading revisions and their recorded steps.
 
 use super::Queries;
-use super::cursor::{Page, PageOf};
+use super::cursor::{Page, PageOf, encode, page_of};
 use crate::error::CommandError;
+use crate::store::StoreError;
+use crate::store::column::Time;
+use crate::store::entity::{revision, revision_event};
 use crate::view::RevisionView;
-use shared::id::{DeploymentId, RevisionId};
+use sea_orm::{ColumnTrait, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
+use shared::status::{ApplicationStatus, FailureReason, RevisionCause};
 use std::collections::HashMap;
+
+/// Marks cursors of this list.
+const CURSOR: u8 = b'r';
+
+/// A revision without its documents.
+#[derive(DerivePartialModel)]
+#[sea_orm(entity = "revision::Entity")]
+struct Row {
+    id: RevisionId,
+    deployment_id: DeploymentId,
+    number: i32,
+    status: ApplicationStatus,
+    failure_reason: Option<FailureReason>,
+    status_detail: Option<String>,
+    source_version: Option<String>,
+    content_hash: Option<String>,
+    epoch: i32,
+    node_id: Option<NodeId>,
+    cause: RevisionCause,
+    created_at: Time,
+    updated_at: Time,
+}
 
 impl Queries {
     /// A revision by its id.
@@ -22,24 +49,82 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn revisions_by_ids(&self, _ids: &[RevisionId]) -> Result<HashMap<RevisionId, RevisionView>, CommandError> {
-        Ok(HashMap::new())
+    pub async fn revisions_by_ids(&self, ids: &[RevisionId]) -> Result<HashMap<RevisionId, RevisionView>, CommandError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let these = revision::Entity::find().filter(revision::Column::Id.is_in(ids.iter().copied()));
+        let rows: Vec<Row> = these.into_partial_model().all(self.store.reader()).await.map_err(StoreError::from)?;
+        Ok(rows.into_iter().map(|row| (row.id, view(row))).collect())
     }
 
     /// A page of a deployment's revisions, newest first.
     ///
     /// # Errors
     /// `INVALID_INPUT` for a page size or cursor that is not right; `UNAVAILABLE`, `INTERNAL`.
-    pub async fn revisions_page(&self, _deployment: DeploymentId, page: &Page) -> Result<PageOf<RevisionView>, CommandError> {
-        page.size()?;
-        Ok(PageOf { edges: Vec::new(), has_next_page: false })
+    pub async fn revisions_page(&self, deployment: DeploymentId, page: &Page) -> Result<PageOf<RevisionView>, CommandError> {
+        let size = page.size()?;
+        let mut select = revision::Entity::find().filter(revision::Column::DeploymentId.eq(deployment));
+        if let Some(number) = page.position(CURSOR)? {
+            select = select.filter(revision::Column::Number.lt(i32::from_be_bytes(number)));
+        }
+        let select = select.order_by_desc(revision::Column::Number).limit(size + 1);
+        let rows: Vec<Row> = select.into_partial_model().all(self.store.reader()).await.map_err(StoreError::from)?;
+        let views = rows.into_iter().map(view).collect();
+        Ok(page_of(views, size, |revision: &RevisionView| encode(CURSOR, &revision.number.to_be_bytes())))
     }
 
     /// The recorded steps of these revisions, in order.
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn events_of(&self, _ids: &[RevisionId]) -> Result<HashMap<RevisionId, Vec<StatusEvent>>, CommandError> {
-        Ok(HashMap::new())
+    pub async fn events_of(&self, ids: &[RevisionId]) -> Result<HashMap<RevisionId, Vec<StatusEvent>>, CommandError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = revision_event::Entity::find()
+            .filter(revision_event::Column::RevisionId.is_in(ids.iter().copied()))
+            .order_by_asc(revision_event::Column::RevisionId)
+            .order_by_asc(revision_event::Column::Seq)
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
+        let mut events: HashMap<RevisionId, Vec<StatusEvent>> = HashMap::new();
+        for row in rows {
+            events.entry(row.revision_id).or_default().push(event(row));
+        }
+        Ok(events)
+    }
+}
+
+fn view(row: Row) -> RevisionView {
+    RevisionView {
+        id: row.id,
+        deployment_id: row.deployment_id,
+        number: row.number,
+        status: row.status,
+        failure_reason: row.failure_reason,
+        status_detail: row.status_detail,
+        source_version: row.source_version,
+        content_hash: row.content_hash,
+        epoch: row.epoch,
+        node_id: row.node_id,
+        cause: row.cause,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    }
+}
+
+fn event(row: revision_event::Model) -> StatusEvent {
+    StatusEvent {
+        deployment_id: row.deployment_id,
+        revision_id: row.revision_id,
+        revision: row.revision,
+        epoch: row.epoch,
+        seq: row.seq,
+        status: row.status,
+        failure_reason: row.failure_reason,
+        detail: row.detail,
+        at: row.at,
     }
 }

@@ -1,55 +1,140 @@
-//! The store.
-use shared::secret::SecretString;
-use tokio_util::sync::CancellationToken;
+//! The store: rows on Postgres or SQLite, and the few transactions that matter.
+//!
+//! One file an aggregate, resource first in every name: `deployments_create`, `work_publishable`. A
+//! change of state and the event that records it share one transaction; sending happens after.
+//! Whatever can come in numbers is taken in numbers: no query per row.
+//!
+//! Locks are always taken in one order, so that transactions wait for each other but never in a
+//! circle: deployments by id, then revisions by id, then nodes by id, then the rest.
+
+mod build_log;
+mod cancel;
+mod claim;
+pub(crate) mod column;
+mod connect;
+mod create;
+mod dispatch;
+pub(crate) mod entity;
+mod error;
+mod git_poll;
+mod ledger;
+mod lifecycle;
+mod node;
+mod report;
+mod revise;
+mod sql;
+mod work;
+
+pub use build_log::{BuildLogLine, BuildLogPosition, BuildLogState};
+pub use claim::{Claim, RequestedRevision};
+pub use create::{Created, NewDeployment};
+pub use dispatch::{Assignment, Dispatched};
+pub use error::StoreError;
+pub use git_poll::{DuePoll, PollOutcome, PollsRecorded};
+pub use node::HeartbeatsApplied;
+pub use report::{Ignored, ReportsApplied};
+pub use revise::{NewRevision, RollbackTo};
+pub use work::PublishableWork;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use shared::id::StoreIncarnation;
+use sql::Sql;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// How long a question whether the database answers may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A handle on the database; cloning it is cheap.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
-    db: sea_orm::DatabaseConnection,
+    inner: Arc<Inner>,
 }
 
-/// Why the database did not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// What the database says.
-    #[error("the database refuses")]
-    Database(#[from] sea_orm::DbErr),
+struct Inner {
+    db: DatabaseConnection,
+    backend: DbBackend,
+    incarnation: StoreIncarnation,
+    // SQLite has one writer at a time. Waiting here, in order of arrival, instead of in the
+    // database means that nobody is ever told that it is busy.
+    writer: Mutex<()>,
 }
 
-impl StoreError {
-    /// Whether trying again later can help without anybody changing anything.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        match self {
-            Self::Database(_) => true,
-        }
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("backend", &self.inner.backend).field("incarnation", &self.inner.incarnation).finish_non_exhaustive()
     }
 }
 
 impl Store {
-    /// Connects.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn connect(url: &SecretString, _stop: &CancellationToken) -> Result<Self, StoreError> {
-        use shared::secret::ExposeSecret;
-        Ok(Self { db: sea_orm::Database::connect(url.expose_secret()).await? })
-    }
-
-    /// Brings the schema up to date.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        self.ping().await
+    /// Which life of the store this is: it changes when a database is restored from a backup.
+    #[must_use]
+    pub fn incarnation(&self) -> StoreIncarnation {
+        self.inner.incarnation
     }
 
     /// Asks the database whether it answers.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] when it does not, or not within two seconds.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.db.ping().await?;
-        Ok(())
+        match tokio::time::timeout(PING_TIMEOUT, self.inner.db.ping()).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(StoreError::Silent { waited: PING_TIMEOUT }),
+        }
+    }
+
+    /// For reading outside a transaction.
+    pub(crate) fn reader(&self) -> &DatabaseConnection {
+        &self.inner.db
+    }
+
+    /// An empty statement in the dialect of this database.
+    pub(crate) fn sql(&self, text: &str) -> Sql {
+        Sql::new(self.inner.backend, text)
+    }
+
+    /// Begins a transaction that writes.
+    pub(crate) async fn write(&self) -> Result<Tx<'_>, StoreError> {
+        match self.inner.backend {
+            DbBackend::Sqlite => {
+                let turn = self.inner.writer.lock().await;
+                // A transaction that begins as a reader and then writes can fail half-way.
+                let options =
+                    TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+                let tx = self.inner.db.begin_with_options(options).await?;
+                Ok(Tx { tx, _turn: Some(turn) })
+            }
+            _ => Ok(Tx { tx: self.inner.db.begin().await?, _turn: None }),
+        }
+    }
+}
+
+/// A transaction that writes; dropped without [`Tx::commit`] it changes nothing.
+pub(crate) struct Tx<'store> {
+    // Before the turn: what ends first is the transaction.
+    tx: DatabaseTransaction,
+    _turn: Option<MutexGuard<'store, ()>>,
+}
+
+impl Tx<'_> {
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.tx.commit().await?)
+    }
+
+    /// An empty statement in the dialect of this database.
+    pub(crate) fn sql(&self, text: &str) -> Sql {
+        Sql::new(self.tx.get_database_backend(), text)
+    }
+}
+
+impl std::ops::Deref for Tx<'_> {
+    type Target = DatabaseTransaction;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tx
     }
 }

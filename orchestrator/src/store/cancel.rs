@@ -1,0 +1,137 @@
+//! Giving revisions up.
+
+use super::column::now;
+use super::dispatch::deployments_lock;
+use super::entity::{deployment, revision, work_request};
+use super::ledger::{Because, Ledger, Standing, standings};
+use super::work::{order, work_insert};
+use super::{Store, StoreError};
+use crate::error::CommandError;
+use sea_orm::{EntityTrait, FromQueryResult};
+use shared::id::{RevisionId, StoreIncarnation};
+use shared::message::{StatusEvent, WorkAction};
+use shared::status::{ApplicationStatus, FailureReason};
+use std::time::Duration;
+
+#[derive(FromQueryResult)]
+struct Overdue {
+    id: RevisionId,
+}
+
+impl Store {
+    /// Gives a revision up: at once when no node has it yet, else by asking its node.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `CONFLICT` when it is not on its way; `UNAVAILABLE`.
+    pub async fn revision_cancel(&self, id: RevisionId) -> Result<Vec<StatusEvent>, CommandError> {
+        let found = revision::Entity::find_by_id(id).one(self.reader()).await.map_err(StoreError::from)?;
+        let deployment_id = found.ok_or_else(|| CommandError::not_found("revision", id))?.deployment_id;
+        let tx = self.write().await?;
+        let deployments = deployments_lock(&tx, [deployment_id]).await?;
+        let deployment = deployments.get(&deployment_id).ok_or_else(|| CommandError::not_found("revision", id))?;
+        let mut rows = standings(&tx, [id]).await?;
+        let standing = rows.first_mut().ok_or_else(|| CommandError::not_found("revision", id))?;
+        if !standing.status.is_open() {
+            let (number, status) = (standing.number, standing.status);
+            return Err(CommandError::conflict(format!("revision {number} of `{}` is {status}: there is nothing to cancel", deployment.name)));
+        }
+        if standing.was_running {
+            let number = standing.number;
+            let what = format!("revision {number} of `{}` is being restarted, not deployed: stop the deployment instead", deployment.name);
+            return Err(CommandError::conflict(what));
+        }
+        let mut acting = Acting::new(self.incarnation(), deployment);
+        acting.ask(standing, ApplicationStatus::Cancelled, "cancelled on request");
+        let steps = acting.save(&tx).await?;
+        tx.commit().await?;
+        Ok(steps)
+    }
+
+    /// Ends revisions that were asked to give up and whose node is lost, or has not taken the request
+    /// within `patience` of its publication. The raised epoch shuts out what that node may still say.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cancels_settle(&self, patience: Duration) -> Result<Vec<StatusEvent>, StoreError> {
+        let tx = self.write().await?;
+        let overdue: Vec<Overdue> = tx
+            .sql(
+                "SELECT r.id FROM revisions r JOIN nodes n ON n.id = r.node_id WHERE r.cancel_requested_at IS NOT NULL \
+                 AND r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING') AND (n.status = 'LOST' OR EXISTS \
+                 (SELECT 1 FROM work_requests w WHERE w.revision_id = r.id AND w.kind = 'CANCEL' AND w.accepted_at IS NULL \
+                 AND w.published_at < ",
+            )
+            .earlier(patience)
+            .push(")) ORDER BY r.id LIMIT 500")
+            .locked_or_skipped("r")
+            .all(&*tx)
+            .await?;
+        let mut ledger = Ledger::default();
+        for mut standing in standings(&tx, overdue.iter().map(|row| row.id)).await? {
+            standing.epoch += 1;
+            standing.last_report_seq = 0;
+            let into = standing.cancel_into.unwrap_or(ApplicationStatus::Cancelled);
+            let because = Because {
+                failure_reason: (into == ApplicationStatus::Cancelled).then_some(FailureReason::Cancelled),
+                detail: Some("its node did not answer; what it may still run is removed when it does".to_owned()),
+                ..Because::default()
+            };
+            ledger.step(&mut standing, into, because);
+        }
+        if !overdue.is_empty() {
+            // Its deployment action must not be sent again; the request to give up still must.
+            tx.sql("UPDATE work_requests SET finished_at = ")
+                .now()
+                .push(", refused_reason = 'given up' WHERE finished_at IS NULL AND kind <> 'CANCEL' AND revision_id IN ")
+                .list(overdue.iter().map(|row| row.id))
+                .run(&*tx)
+                .await?;
+            tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id IN ")
+                .list(overdue.iter().map(|row| row.id))
+                .run(&*tx)
+                .await?;
+        }
+        let steps = ledger.save(&tx).await?;
+        tx.commit().await?;
+        Ok(steps)
+    }
+}
+
+/// What is asked of the nodes of one deployment in one transaction, with the steps that go with it.
+pub(super) struct Acting<'a> {
+    pub(super) store: StoreIncarnation,
+    pub(super) deployment: &'a deployment::Model,
+    pub(super) ledger: Ledger,
+    pub(super) orders: Vec<work_request::ActiveModel>,
+}
+
+impl<'a> Acting<'a> {
+    pub(super) fn new(store: StoreIncarnation, deployment: &'a deployment::Model) -> Self {
+        Self { store, deployment, ledger: Ledger::default(), orders: Vec::new() }
+    }
+
+    /// Ends an open revision as `into`: at once when no node has it, else by asking its node.
+    /// Asked before, it stays with what it was asked for then.
+    pub(super) fn ask(&mut self, standing: &mut Standing, into: ApplicationStatus, why: &str) {
+        let Some(node_id) = standing.node_id.filter(|_| standing.is_under_way()) else {
+            let failure_reason = (into == ApplicationStatus::Cancelled).then_some(FailureReason::Cancelled);
+            self.ledger.step(standing, into, Because { failure_reason, ..Because::of(why) });
+            return;
+        };
+        if standing.cancel_requested_at.is_some() {
+            return;
+        }
+        let at = now();
+        standing.cancel_requested_at = Some(at);
+        standing.cancel_into = Some(into);
+        standing.status_detail = Some(format!("being cancelled: {why}"));
+        self.ledger.touch(standing);
+        self.orders.extend(order(self.store, self.deployment, standing, node_id, WorkAction::Cancel, at));
+    }
+
+    pub(super) async fn save(self, tx: &super::Tx<'_>) -> Result<Vec<StatusEvent>, StoreError> {
+        let steps = self.ledger.save(tx).await?;
+        work_insert(tx, self.orders).await?;
+        Ok(steps)
+    }
+}

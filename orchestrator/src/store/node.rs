@@ -1,0 +1,222 @@
+//! Nodes, as their heartbeats describe them and their silence betrays them.
+
+use super::column::{JsonText, Time, now};
+use super::entity::node;
+use super::report::clean;
+use super::sql::ROWS_AT_ONCE;
+use super::{Store, StoreError, Tx};
+use crate::ports::FIRST_PORT;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Value};
+use shared::id::NodeId;
+use shared::message::Heartbeat;
+use shared::name::NodeName;
+use shared::status::NodeStatus;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How much of a node's own words is kept, in bytes.
+const DETAIL_LIMIT: usize = 4096;
+/// How much of a version or address is kept, in bytes.
+const WORD_LIMIT: usize = 256;
+
+/// What a batch of heartbeats changed.
+#[derive(Clone, Debug, Default)]
+pub struct HeartbeatsApplied {
+    /// Nodes that were not known before: each wants its work queue declared.
+    pub registered: Vec<NodeName>,
+    /// Nodes of which something changed that people or the scheduler look at.
+    pub changed: Vec<NodeId>,
+}
+
+#[derive(FromQueryResult)]
+struct Lost {
+    id: NodeId,
+}
+
+impl Store {
+    /// Takes heartbeats in. The first of an unknown name registers the node; one of an earlier
+    /// start of the node than the last known is left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn heartbeats_apply(&self, heartbeats: &[Heartbeat]) -> Result<HeartbeatsApplied, StoreError> {
+        let mut applied = HeartbeatsApplied::default();
+        let newest = newest(heartbeats);
+        let newest: Vec<_> = newest.into_values().collect();
+        for chunk in newest.chunks(ROWS_AT_ONCE) {
+            self.apply_heartbeats(chunk, &mut applied).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn apply_heartbeats(&self, heartbeats: &[&Heartbeat], applied: &mut HeartbeatsApplied) -> Result<(), StoreError> {
+        let tx = self.write().await?;
+        let at = now();
+        let known = nodes_lock(&tx, heartbeats).await?;
+        let (mut unknown, mut seen) = (Vec::new(), Vec::new());
+        for heartbeat in heartbeats {
+            match known.get(&heartbeat.node) {
+                None => unknown.push(described(NodeId::new(), heartbeat, FIRST_PORT.into(), at, at)),
+                Some(row) if heartbeat.started_at < row.started_at => {}
+                Some(row) => {
+                    let described = described(row.id, heartbeat, row.port_cursor, row.created_at, at);
+                    if is_news(row, &described) {
+                        applied.changed.push(row.id);
+                    }
+                    seen.push(described);
+                }
+            }
+        }
+        register(&tx, &unknown).await?;
+        update(&tx, &seen).await?;
+        tx.commit().await?;
+        applied.changed.extend(unknown.iter().map(|row| row.id));
+        applied.registered.extend(unknown.into_iter().map(|row| row.name));
+        Ok(())
+    }
+
+    /// Marks nodes as lost that were silent for longer than `silence`; which ones that were.
+    ///
+    /// Whoever calls this has itself listened for at least that long: otherwise the silence may be
+    /// its own.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn nodes_mark_lost(&self, silence: Duration) -> Result<Vec<NodeId>, StoreError> {
+        let tx = self.write().await?;
+        let lost: Vec<Lost> = tx
+            .sql("UPDATE nodes SET status = 'LOST', detail = ")
+            .bind(format!("no heartbeat for {} s", silence.as_secs()))
+            .push(", updated_at = ")
+            .now()
+            .push(" WHERE status <> 'LOST' AND last_heartbeat_at < ")
+            .earlier(silence)
+            .push(" RETURNING id")
+            .all(&*tx)
+            .await?;
+        tx.commit().await?;
+        Ok(lost.into_iter().map(|lost| lost.id).collect())
+    }
+}
+
+/// The last heartbeat of each node, in the order of their names.
+fn newest(heartbeats: &[Heartbeat]) -> BTreeMap<&NodeName, &Heartbeat> {
+    let mut newest: BTreeMap<&NodeName, &Heartbeat> = BTreeMap::new();
+    for heartbeat in heartbeats {
+        let last = newest.entry(&heartbeat.node).or_insert(heartbeat);
+        if (heartbeat.started_at, heartbeat.at) >= (last.started_at, last.at) {
+            *last = heartbeat;
+        }
+    }
+    newest
+}
+
+async fn nodes_lock(tx: &Tx<'_>, heartbeats: &[&Heartbeat]) -> Result<BTreeMap<NodeName, node::Model>, StoreError> {
+    let rows = node::Entity::find()
+        .filter(node::Column::Name.is_in(heartbeats.iter().map(|heartbeat| heartbeat.node.clone())))
+        .order_by_asc(node::Column::Id)
+        .lock_exclusive()
+        .all(&**tx)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.name.clone(), row)).collect())
+}
+
+/// A node's row as this heartbeat describes it.
+fn described(id: NodeId, heartbeat: &Heartbeat, port_cursor: i32, created_at: Time, at: Time) -> node::Model {
+    let (capacity, load) = (&heartbeat.capacity, &heartbeat.load);
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    node::Model {
+        id,
+        name: heartbeat.node.clone(),
+        status: if heartbeat.ready { NodeStatus::Ready } else { NodeStatus::NotReady },
+        detail: heartbeat.detail.as_deref().map(|detail| clean(detail, DETAIL_LIMIT)),
+        version: clean(&heartbeat.version, WORD_LIMIT),
+        engine_version: heartbeat.engine.as_deref().map(|engine| clean(engine, WORD_LIMIT)),
+        advertise: clean(&heartbeat.advertise, WORD_LIMIT),
+        labels: JsonText(heartbeat.labels.clone()),
+        cpu_millis: capacity.cpu_millis.into(),
+        memory_bytes: bytes(capacity.memory_bytes),
+        slots: capacity.slots.into(),
+        memory_used_bytes: bytes(load.memory_used_bytes),
+        memory_declared_bytes: bytes(load.memory_declared_bytes),
+        cpu_declared_millis: load.cpu_declared_millis.into(),
+        running: load.running.into(),
+        busy_slots: load.busy_slots.into(),
+        port_cursor,
+        started_at: started(heartbeat, at),
+        last_heartbeat_at: at,
+        created_at,
+        updated_at: at,
+    }
+}
+
+/// When the node process started. A clock that is years ahead must not shut out every later start.
+fn started(heartbeat: &Heartbeat, at: Time) -> Time {
+    use chrono::SubsecRound;
+    heartbeat.started_at.trunc_subsecs(6).clamp(at - chrono::TimeDelta::days(3650), at + chrono::TimeDelta::days(1))
+}
+
+/// Whether something changed that people or the scheduler look at. Used memory moves all the time.
+fn is_news(before: &node::Model, after: &node::Model) -> bool {
+    let looked_at = |node: &node::Model| node::Model {
+        memory_used_bytes: 0,
+        last_heartbeat_at: before.last_heartbeat_at,
+        updated_at: before.updated_at,
+        ..node.clone()
+    };
+    looked_at(before) != looked_at(after)
+}
+
+/// Another orchestrator hears the same heartbeats: whoever is first registers.
+async fn register(tx: &Tx<'_>, rows: &[node::Model]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    node::Entity::insert_many(rows.iter().map(|row| row.clone().into_active_model()))
+        .on_conflict(OnConflict::column(node::Column::Name).do_nothing().to_owned())
+        .exec_without_returning(&**tx)
+        .await?;
+    Ok(())
+}
+
+async fn update(tx: &Tx<'_>, rows: &[node::Model]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let values = rows.iter().map(|row| -> [Value; 16] {
+        [
+            row.id.into(),
+            row.status.into(),
+            row.detail.clone().into(),
+            row.version.clone().into(),
+            row.engine_version.clone().into(),
+            row.advertise.clone().into(),
+            row.labels.clone().into(),
+            row.cpu_millis.into(),
+            row.memory_bytes.into(),
+            row.slots.into(),
+            row.memory_used_bytes.into(),
+            row.memory_declared_bytes.into(),
+            row.cpu_declared_millis.into(),
+            row.running.into(),
+            row.busy_slots.into(),
+            row.started_at.into(),
+        ]
+    });
+    tx.sql(
+        "UPDATE nodes SET status = v.column2, detail = v.column3, version = v.column4, engine_version = v.column5, \
+         advertise = v.column6, labels = v.column7, cpu_millis = v.column8, memory_bytes = v.column9, slots = v.column10, \
+         memory_used_bytes = v.column11, memory_declared_bytes = v.column12, cpu_declared_millis = v.column13, \
+         running = v.column14, busy_slots = v.column15, started_at = v.column16, last_heartbeat_at = ",
+    )
+    .now()
+    .push(", updated_at = ")
+    .now()
+    .push(" FROM ")
+    .rows(values)
+    .push(" WHERE nodes.id = v.column1")
+    .run(&**tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Work requests: rows before they are messages, until a node has them in its journal.
+
+use super::column::{JsonText, Time, WorkKind, now};
+use super::entity::{deployment, work_request};
+use super::ledger::Standing;
+use super::sql::ROWS_AT_ONCE;
+use super::{Store, StoreError, Tx};
+use sea_orm::{ActiveValue::Set, EntityTrait, FromQueryResult, Value};
+use shared::id::{NodeId, StoreIncarnation, WorkId};
+use shared::message::{WorkAction, WorkReceipt, WorkRefused, WorkRequest};
+use shared::name::NodeName;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A work request that is to be published now.
+#[derive(Clone, Debug)]
+pub struct PublishableWork {
+    /// The node whose queue it goes to.
+    pub node: NodeName,
+    /// What is sent.
+    pub request: WorkRequest,
+    /// How often it was published before.
+    pub attempts: i32,
+}
+
+#[derive(FromQueryResult)]
+struct Claimed {
+    id: WorkId,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    node: NodeName,
+    body: JsonText<WorkRequest>,
+    attempts: i32,
+}
+
+impl Store {
+    /// Claims up to `limit` work requests that are to be published, oldest first, for as long as
+    /// `lease`: those never published, and those published longer than `patience` ago that their
+    /// node has not taken. What is for a lost node waits until that is back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_publishable(
+        &self,
+        limit: u64,
+        lease: Duration,
+        patience: Duration,
+    ) -> Result<(Uuid, Vec<PublishableWork>), StoreError> {
+        let token = Uuid::new_v4();
+        let tx = self.write().await?;
+        let claim = tx.sql("UPDATE work_requests SET claim_token = ").bind(token).push(", claimed_until = ").later(lease).push(
+            " WHERE id IN (SELECT w.id FROM work_requests w JOIN nodes n ON n.id = w.node_id \
+             WHERE w.accepted_at IS NULL AND w.finished_at IS NULL AND n.status <> 'LOST' AND (w.published_at IS NULL OR w.published_at < ",
+        );
+        let claimed: Vec<Claimed> = claim
+            .earlier(patience)
+            .push(") AND (w.claimed_until IS NULL OR w.claimed_until < ")
+            .now()
+            .push(") ORDER BY w.id LIMIT ")
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .locked_or_skipped("w")
+            .push(") RETURNING id")
+            .all(&*tx)
+            .await?;
+        let rows: Vec<Row> = if claimed.is_empty() {
+            Vec::new()
+        } else {
+            tx.sql("SELECT n.name AS node, w.body, w.attempts FROM work_requests w JOIN nodes n ON n.id = w.node_id WHERE w.id IN ")
+                .list(claimed.into_iter().map(|claimed| claimed.id))
+                .push(" ORDER BY w.id")
+                .all(&*tx)
+                .await?
+        };
+        tx.commit().await?;
+        let work = rows.into_iter().map(|row| PublishableWork { node: row.node, request: row.body.0, attempts: row.attempts });
+        Ok((token, work.collect()))
+    }
+
+    /// Marks work requests as published: the transport has confirmed them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_published(&self, token: Uuid, ids: &[WorkId]) -> Result<(), StoreError> {
+        self.work_unclaim(token, ids, ", attempts = attempts + 1, published_at = ", true).await
+    }
+
+    /// Gives claimed work requests back that could not be published.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_unpublished(&self, token: Uuid, ids: &[WorkId]) -> Result<(), StoreError> {
+        self.work_unclaim(token, ids, "", false).await
+    }
+
+    async fn work_unclaim(&self, token: Uuid, ids: &[WorkId], also: &str, stamp: bool) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let tx = self.write().await?;
+        for chunk in ids.chunks(ROWS_AT_ONCE) {
+            let update = tx.sql("UPDATE work_requests SET claim_token = NULL, claimed_until = NULL").push(also);
+            let update = if stamp { update.now() } else { update };
+            update.push(" WHERE claim_token = ").bind(token).push(" AND id IN ").list(chunk.iter().copied()).run(&*tx).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Makes everything that no node has taken publishable at once: for the start of an orchestrator,
+    /// when nobody knows what the broker kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_republish(&self) -> Result<u64, StoreError> {
+        let tx = self.write().await?;
+        let update = "UPDATE work_requests SET published_at = NULL WHERE accepted_at IS NULL AND finished_at IS NULL \
+                      AND published_at IS NOT NULL AND (claimed_until IS NULL OR claimed_until < ";
+        let again = tx.sql(update).now().push(")").run(&*tx).await?;
+        tx.commit().await?;
+        Ok(again)
+    }
+
+    /// Marks work requests as taken by their nodes. What is not that node's is left alone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_accepted(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
+        let rows = receipts.iter().map(|receipt| Answer { id: receipt.work_id, node: &receipt.node, refused: None });
+        self.work_answered(&rows.collect::<Vec<_>>(), "accepted_at = COALESCE(accepted_at, v.column4)").await
+    }
+
+    /// Marks work requests as come to their end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_finished(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
+        let rows = receipts.iter().map(|receipt| Answer { id: receipt.work_id, node: &receipt.node, refused: None });
+        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED).await
+    }
+
+    /// Marks work requests as refused by their nodes, with the reason.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_refused(&self, refused: &[WorkRefused]) -> Result<(), StoreError> {
+        let rows = refused.iter().map(|refused| Answer { id: refused.work_id, node: &refused.node, refused: Some(&refused.reason) });
+        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED).await
+    }
+
+    async fn work_answered(&self, answers: &[Answer<'_>], set: &str) -> Result<(), StoreError> {
+        if answers.is_empty() {
+            return Ok(());
+        }
+        let at = now();
+        let tx = self.write().await?;
+        for chunk in answers.chunks(ROWS_AT_ONCE) {
+            let rows = chunk.iter().map(|answer| -> [Value; 4] {
+                let refused = answer.refused.map(|reason| super::report::clean(reason, REASON_LIMIT));
+                [answer.id.into(), answer.node.clone().into(), refused.into(), at.into()]
+            });
+            tx.sql("UPDATE work_requests SET ")
+                .push(set)
+                .push(" FROM ")
+                .rows(rows)
+                .push(
+                    " WHERE work_requests.id = v.column1 AND work_requests.node_id = (SELECT n.id FROM nodes n WHERE n.name = v.column2)",
+                )
+                .run(&*tx)
+                .await?;
+        }
+        tx.commit().await
+    }
+}
+
+const FINISHED: &str = "accepted_at = COALESCE(accepted_at, v.column4), finished_at = COALESCE(finished_at, v.column4), \
+                        refused_reason = COALESCE(refused_reason, v.column3)";
+
+/// How much of a refusal's reason is kept, in bytes.
+const REASON_LIMIT: usize = 4096;
+
+struct Answer<'a> {
+    id: WorkId,
+    node: &'a NodeName,
+    refused: Option<&'a str>,
+}
+
+/// A work request about a revision, for a node.
+pub(super) fn order(
+    store: StoreIncarnation,
+    deployment: &deployment::Model,
+    revision: &Standing,
+    node_id: NodeId,
+    action: WorkAction,
+    at: Time,
+) -> Option<work_request::ActiveModel> {
+    let kind = kind_of(&action)?;
+    let request = WorkRequest {
+        id: WorkId::new(),
+        store,
+        deployment_id: deployment.id,
+        deployment_name: deployment.name.clone(),
+        revision_id: revision.id,
+        revision: revision.number,
+        epoch: revision.epoch,
+        last_report_seq: revision.last_report_seq,
+        action,
+    };
+    Some(work_request::ActiveModel {
+        id: Set(request.id),
+        node_id: Set(node_id),
+        deployment_id: Set(deployment.id),
+        revision_id: Set(revision.id),
+        epoch: Set(revision.epoch),
+        kind: Set(kind),
+        body: Set(JsonText(request)),
+        created_at: Set(at),
+        published_at: Set(None),
+        accepted_at: Set(None),
+        finished_at: Set(None),
+        refused_reason: Set(None),
+        attempts: Set(0),
+        claim_token: Set(None),
+        claimed_until: Set(None),
+    })
+}
+
+/// What a row calls an action; nothing for a reader's wish, which is never a row.
+fn kind_of(action: &WorkAction) -> Option<WorkKind> {
+    Some(match action {
+        WorkAction::Deploy(_) => WorkKind::Deploy,
+        WorkAction::Stop(_) => WorkKind::Stop,
+        WorkAction::Start(_) => WorkKind::Start,
+        WorkAction::Restart(_) => WorkKind::Restart,
+        WorkAction::Destroy { .. } => WorkKind::Destroy,
+        WorkAction::Cancel => WorkKind::Cancel,
+        WorkAction::FollowLogs { .. } | WorkAction::UnfollowLogs { .. } => return None,
+    })
+}
+
+/// Writes work requests.
+pub(super) async fn work_insert(tx: &Tx<'_>, orders: Vec<work_request::ActiveModel>) -> Result<(), StoreError> {
+    for chunk in orders.chunks(ROWS_AT_ONCE) {
+        work_request::Entity::insert_many(chunk.iter().cloned()).exec_without_returning(&**tx).await?;
+    }
+    Ok(())
+}
