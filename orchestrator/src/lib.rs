@@ -12,12 +12,17 @@ pub mod error;
 pub mod event;
 pub mod ports;
 pub mod query;
+pub mod scheduler;
 pub mod settings;
 pub mod store;
 pub mod view;
 pub mod watch;
 
+mod dispatcher;
+mod ingest;
+mod supervisor;
 mod service;
+mod telemetry;
 
 pub use command::Commands;
 pub use error::{CommandError, StartError};
@@ -78,8 +83,7 @@ impl Orchestrator {
     /// [`StartError`] when the settings cannot work, the schema cannot be brought up to date, or
     /// `stop` was cancelled while waiting.
     pub async fn start(settings: Settings, bus: Arc<dyn Bus>, stop: CancellationToken) -> Result<(Self, Service), StartError> {
-        let store = Store::connect(&settings.database_url, &stop).await?;
-        store.migrate().await?;
+        let store = Store::open(&settings.database_url, &stop).await?;
         let wake = Arc::new(Wake::default());
         let (events, recorded) = EventSink::channel();
         let watch = Watch::new(store.clone(), Arc::clone(&bus));

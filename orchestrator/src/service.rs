@@ -1,17 +1,35 @@
 //! The loops of an orchestrator, run together.
 
+use crate::dispatcher::{Placer, Publisher};
 use crate::event::{EventSink, RecordedEvents, Wake};
+use crate::ingest::Ingest;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::watch::Watch;
-use shared::bus::Bus;
+use crate::supervisor::Supervisor;
+use crate::telemetry::Telemetry;
+use crate::watch::{Announcer, Watch};
+use shared::bus::{Bus, BusError};
+use shared::id::OrchestratorId;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The loops of an orchestrator, ready to run.
-#[derive(Debug)]
 pub struct Service {
+    settings: Settings,
+    store: Store,
+    bus: Arc<dyn Bus>,
+    wake: Arc<Wake>,
+    events: EventSink,
+    recorded: RecordedEvents,
+    watch: Watch,
     stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
 }
 
 /// Why the loops ended early.
@@ -23,29 +41,86 @@ pub enum ServiceError {
         /// Which one.
         name: &'static str,
     },
+    /// The bus refuses what a loop needs.
+    #[error("the {name} cannot use the bus")]
+    Bus {
+        /// Which one.
+        name: &'static str,
+        /// What it said.
+        #[source]
+        source: BusError,
+    },
 }
+
+/// How a loop ended.
+type Ending = (&'static str, Result<(), BusError>);
 
 impl Service {
     #[expect(clippy::too_many_arguments, reason = "the one place where all collaborators meet")]
     pub(crate) fn new(
-        _settings: Settings,
-        _store: Store,
-        _bus: Arc<dyn Bus>,
-        _wake: Arc<Wake>,
-        _events: EventSink,
-        _recorded: RecordedEvents,
-        _watch: Watch,
+        settings: Settings,
+        store: Store,
+        bus: Arc<dyn Bus>,
+        wake: Arc<Wake>,
+        events: EventSink,
+        recorded: RecordedEvents,
+        watch: Watch,
         stop: CancellationToken,
     ) -> Self {
-        Self { stop }
+        Self { settings, store, bus, wake, events, recorded, watch, stop }
     }
 
-    /// Drives all loops until `stop` is cancelled.
+    /// Drives all loops until `stop` is cancelled; then each ends what it is at.
     ///
     /// # Errors
-    /// [`ServiceError`] when a loop ended early.
+    /// [`ServiceError`] when a loop ended early; the others are stopped then.
     pub async fn run(self) -> Result<(), ServiceError> {
-        self.stop.cancelled().await;
-        Ok(())
+        let stop = self.stop.clone();
+        let mut loops = self.spawn();
+        let mut outcome = Ok(());
+        while let Some(ended) = loops.join_next().await {
+            let early = !stop.is_cancelled();
+            let failure = match ended {
+                Ok((name, Err(source))) => Some(ServiceError::Bus { name, source }),
+                Ok((name, Ok(()))) => early.then_some(ServiceError::Ended { name }),
+                // A panic has said more in the log.
+                Err(_) => Some(ServiceError::Ended { name: "loop that panicked" }),
+            };
+            if let Some(failure) = failure
+                && outcome.is_ok()
+            {
+                outcome = Err(failure);
+                stop.cancel();
+            }
+        }
+        outcome
+    }
+
+    fn spawn(self) -> JoinSet<Ending> {
+        let Self { settings, store, bus, wake, events, recorded, watch, stop } = self;
+        let me = OrchestratorId::new();
+        let mut loops = JoinSet::new();
+
+        let placer = Placer { store: store.clone(), events: events.clone(), wake: Arc::clone(&wake), me };
+        let publisher = Publisher { store: store.clone(), bus: Arc::clone(&bus), wake: Arc::clone(&wake) };
+        let ingest = Ingest { store: store.clone(), bus: Arc::clone(&bus), events: events.clone(), wake: Arc::clone(&wake) };
+        let supervisor = Supervisor { store: store.clone(), bus: Arc::clone(&bus), events: events.clone(), wake: Arc::clone(&wake) };
+        let telemetry =
+            Telemetry { store: store.clone(), bus: Arc::clone(&bus), hub: watch.hub(), events: events.clone(), wake: Arc::clone(&wake) };
+        let announcer = Announcer::new(watch.hub(), bus, recorded, me);
+        let _ = settings;
+
+        let token = stop.clone();
+        loops.spawn(async move { ("placer", Ok(placer.run(token).await)) });
+        let token = stop.clone();
+        loops.spawn(async move { ("publisher", Ok(publisher.run(token).await)) });
+        let token = stop.clone();
+        loops.spawn(async move { ("ingest", ingest.run(token).await) });
+        let token = stop.clone();
+        loops.spawn(async move { ("supervisor", Ok(supervisor.run(token).await)) });
+        let token = stop.clone();
+        loops.spawn(async move { ("telemetry", telemetry.run(token).await) });
+        loops.spawn(async move { ("announcer", announcer.run(stop).await) });
+        loops
     }
 }

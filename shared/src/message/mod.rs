@@ -9,7 +9,9 @@ mod report;
 mod telemetry;
 mod work;
 
-pub use report::{LeasedPort, NodeReport, ReportFacts, ServiceFacts, StatusReport, WorkReceipt, WorkRefused};
+pub use report::{
+    LeasedPort, NodeReport, ReportFacts, ServiceFacts, StatusReport, WorkReceipt, WorkRefused,
+};
 pub use telemetry::{
     Capacity, Heartbeat, Load, LogLine, LogSource, LogSubject, TelemetryItem, TelemetryTopic,
 };
@@ -58,7 +60,11 @@ pub enum DecodeError {
 #[must_use]
 pub fn encode<T: Serialize>(items: &[T]) -> Vec<u8> {
     // Our own types have string keys and finite numbers only: nothing in them that JSON refuses.
-    serde_json::to_vec(&Batch { v: WIRE_VERSION, items: items.iter().collect() }).unwrap_or_default()
+    serde_json::to_vec(&Batch {
+        v: WIRE_VERSION,
+        items: items.iter().collect(),
+    })
+    .unwrap_or_default()
 }
 
 /// Reads the items of one body.
@@ -89,6 +95,15 @@ pub enum ChangeEvent {
         /// The node.
         node_id: crate::id::NodeId,
     },
+}
+
+/// A change as one orchestrator tells the others of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Who tells: it has heard its own words before.
+    pub origin: crate::id::OrchestratorId,
+    /// What changed.
+    pub event: ChangeEvent,
 }
 
 /// One recorded step of a revision.
@@ -126,17 +141,36 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        let cases: [&[u8]; 7] =
-            [b"", b"null", b"[]", b"{}", b"{\"v\":1}", b"{\"v\":1,\"items\":[\"x\"]}", b"{\"v\":99999,\"items\":[]}"];
+        let cases: [&[u8]; 7] = [
+            b"",
+            b"null",
+            b"[]",
+            b"{}",
+            b"{\"v\":1}",
+            b"{\"v\":1,\"items\":[\"x\"]}",
+            b"{\"v\":99999,\"items\":[]}",
+        ];
         for body in cases {
-            assert!(matches!(decode::<i32>(body), Err(DecodeError::Malformed(_))), "{body:?}");
+            assert!(
+                matches!(decode::<i32>(body), Err(DecodeError::Malformed(_))),
+                "{body:?}"
+            );
         }
-        assert!(matches!(decode::<i32>(b"{\"v\":2,\"items\":[]}"), Err(DecodeError::Version { found: 2 })));
-        assert!(matches!(decode::<i32>(&vec![b' '; BODY_LIMIT + 1]), Err(DecodeError::TooLarge { .. })));
+        assert!(matches!(
+            decode::<i32>(b"{\"v\":2,\"items\":[]}"),
+            Err(DecodeError::Version { found: 2 })
+        ));
+        assert!(matches!(
+            decode::<i32>(&vec![b' '; BODY_LIMIT + 1]),
+            Err(DecodeError::TooLarge { .. })
+        ));
     }
 
     #[test]
     fn a_field_of_a_newer_release_is_ignored() {
-        assert_eq!(decode::<i32>(b"{\"v\":1,\"items\":[7],\"trace\":\"x\"}").unwrap(), [7]);
+        assert_eq!(
+            decode::<i32>(b"{\"v\":1,\"items\":[7],\"trace\":\"x\"}").unwrap(),
+            [7]
+        );
     }
 }

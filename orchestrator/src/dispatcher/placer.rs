@@ -1,0 +1,82 @@
+//! Gives revisions that are REQUESTED to nodes.
+
+use crate::event::{EventSink, Wake};
+use crate::scheduler::{Candidate, Placement, Wish, place};
+use crate::store::{Assignment, Claim, Store, StoreError};
+use shared::id::{OrchestratorId, RevisionId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How many revisions are placed in one transaction.
+const BATCH: u64 = 200;
+/// How long a claim holds: if this process dies with it, somebody else takes over after that.
+const LEASE: Duration = Duration::from_secs(10);
+/// How long until a look without a wake-up.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Gives revisions to nodes.
+pub(crate) struct Placer {
+    pub(crate) store: Store,
+    pub(crate) events: EventSink,
+    pub(crate) wake: Arc<Wake>,
+    pub(crate) me: OrchestratorId,
+}
+
+impl Placer {
+    /// Runs until `stop`. A claim that was taken is always finished or given back.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.place_all().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "revisions could not be placed; trying again");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.dispatcher.notified() => {}
+                () = tokio::time::sleep(SWEEP) => {}
+            }
+        }
+    }
+
+    /// Looks at every revision that waits, once.
+    async fn place_all(&self) -> Result<(), StoreError> {
+        let mut after: Option<RevisionId> = None;
+        loop {
+            let claim = self.store.claim_requested(self.me, after, BATCH, LEASE).await?;
+            let Some(last) = claim.revisions.last() else { return Ok(()) };
+            after = Some(last.id);
+            self.place_batch(&claim).await?;
+        }
+    }
+
+    async fn place_batch(&self, claim: &Claim) -> Result<(), StoreError> {
+        let mut nodes = self.store.nodes_for_placement().await?;
+        let mut assignments = Vec::new();
+        let mut waiting = Vec::new();
+        for revision in &claim.revisions {
+            let wish = Wish { pinned: revision.pinned_node.clone(), current: revision.current_node };
+            match place(&wish, &nodes) {
+                Placement::On(node_id) => {
+                    count(&mut nodes, node_id);
+                    assignments.push(Assignment { revision_id: revision.id, deployment_id: revision.deployment_id, node_id });
+                }
+                Placement::Wait(why) => waiting.push((revision.id, why)),
+            }
+        }
+        self.store.requested_wait(claim.token, &waiting).await?;
+        let dispatched = self.store.dispatch(claim.token, &assignments).await?;
+        if !dispatched.steps.is_empty() {
+            metrics::counter!("longshore_revisions_dispatched_total").increment(dispatched.steps.len() as u64);
+            self.wake.publisher.notify_one();
+            self.events.steps(dispatched.steps);
+        }
+        Ok(())
+    }
+}
+
+/// What is given to a node counts for the next choice.
+fn count(nodes: &mut [Candidate], node_id: shared::id::NodeId) {
+    if let Some(node) = nodes.iter_mut().find(|node| node.id == node_id) {
+        node.running += 1;
+    }
+}

@@ -1,0 +1,123 @@
+//! Sends recorded work requests until their nodes have them.
+
+use crate::event::Wake;
+use crate::store::{PublishableWork, Store, StoreError};
+use futures::future::join_all;
+use shared::bus::{Address, Bus, BusError};
+use shared::id::WorkId;
+use shared::message::{WorkRequest, encode};
+use shared::name::NodeName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How many work requests are sent at once, over all nodes.
+const BATCH: u64 = 500;
+/// How many travel in one message.
+const MESSAGE: usize = 100;
+/// How long a claim holds.
+const LEASE: Duration = Duration::from_secs(10);
+/// How long a node may take to put a work request into its journal before it is sent again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long until a look without a wake-up, and after a failure.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// Sends recorded work requests.
+pub(crate) struct Publisher {
+    pub(crate) store: Store,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) wake: Arc<Wake>,
+}
+
+impl Publisher {
+    /// Runs until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        if let Err(error) = self.store.work_republish().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what was sent before this start is sent again a little later");
+        }
+        while !stop.is_cancelled() {
+            match self.publish_due().await {
+                // There may be more.
+                Ok(Sent::All) => continue,
+                Ok(Sent::Nothing | Sent::NotAll) => {}
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "work requests could not be sent; trying again"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.publisher.notified() => {}
+                () = tokio::time::sleep(SWEEP) => {}
+            }
+        }
+    }
+
+    async fn publish_due(&self) -> Result<Sent, StoreError> {
+        let (token, due) = self.store.work_publishable(BATCH, LEASE, PATIENCE).await?;
+        if due.is_empty() {
+            return Ok(Sent::Nothing);
+        }
+        let messages = messages(due);
+        let outcomes = join_all(messages.into_iter().map(|message| self.publish(message))).await;
+        let (mut sent, mut unsent): (Vec<WorkId>, Vec<WorkId>) = (Vec::new(), Vec::new());
+        for (ids, is_sent) in outcomes {
+            if is_sent { sent.extend(ids) } else { unsent.extend(ids) }
+        }
+        self.store.work_unpublished(token, &unsent).await?;
+        self.store.work_published(token, &sent).await?;
+        metrics::counter!("longshore_work_published_total").increment(sent.len() as u64);
+        Ok(if unsent.is_empty() { Sent::All } else { Sent::NotAll })
+    }
+
+    async fn publish(&self, message: Message) -> (Vec<WorkId>, bool) {
+        let ids = message.requests.iter().map(|request| request.id).collect();
+        let body = encode(&message.requests);
+        match self.bus.publish(Address::Work(message.node.clone()), body).await {
+            Ok(()) => (ids, true),
+            Err(error) => {
+                tracing::warn!(node.name = %message.node, %error, "work for node {} was not sent; it is sent again", message.node);
+                if matches!(error, BusError::Unroutable { .. }) {
+                    self.declare(&message.node).await;
+                }
+                (ids, false)
+            }
+        }
+    }
+
+    /// The queue is gone, with a broker that lost its data for instance; the rows are not.
+    async fn declare(&self, node: &NodeName) {
+        match self.bus.declare_work_queue(node).await {
+            Ok(()) => self.wake.publisher.notify_one(),
+            Err(error) => tracing::warn!(node.name = %node, %error, "the work queue of node {node} could not be declared"),
+        }
+    }
+}
+
+enum Sent {
+    Nothing,
+    All,
+    NotAll,
+}
+
+struct Message {
+    node: NodeName,
+    requests: Vec<WorkRequest>,
+}
+
+/// One message a node, or a few where there is much: in the order of the rows.
+fn messages(due: Vec<PublishableWork>) -> Vec<Message> {
+    let mut by_node: BTreeMap<NodeName, Vec<WorkRequest>> = BTreeMap::new();
+    for work in due {
+        if work.attempts > 0 {
+            tracing::info!(work.id = %work.request.id, node.name = %work.node, attempts = work.attempts, "sending a work request again");
+        }
+        by_node.entry(work.node).or_default().push(work.request);
+    }
+    by_node
+        .into_iter()
+        .flat_map(|(node, requests)| {
+            let chunks: Vec<Message> =
+                requests.chunks(MESSAGE).map(|chunk| Message { node: node.clone(), requests: chunk.to_vec() }).collect();
+            chunks
+        })
+        .collect()
+}

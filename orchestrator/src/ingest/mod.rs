@@ -1,0 +1,154 @@
+//! What nodes report becomes rows: whatever is there in one transaction, each report once.
+//!
+//! A delivery is acknowledged after its reports are committed. If this process dies in between, the
+//! reports come again and change nothing.
+
+use crate::event::{EventSink, Wake};
+use crate::store::{ReportsApplied, Store, StoreError};
+use shared::bus::{Bus, BusError, Consumer, Delivery, Subscription};
+use shared::message::{NodeReport, StatusReport, WorkReceipt, WorkRefused, decode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How many messages are under way to us.
+const PREFETCH: u16 = 512;
+/// How many are applied together.
+const BATCH: usize = 256;
+/// How long to wait after the database failed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Takes reports in.
+pub(crate) struct Ingest {
+    pub(crate) store: Store,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) events: EventSink,
+    pub(crate) wake: Arc<Wake>,
+}
+
+impl Ingest {
+    /// Runs until `stop`. A batch that was begun is finished.
+    ///
+    /// # Errors
+    /// When the bus refuses for good.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BusError> {
+        let mut consumer = self.bus.consume(Subscription::Deployment, PREFETCH).await?;
+        while let Some(Some(first)) = stop.run_until_cancelled(consumer.next()).await {
+            let batch = self.open(first, &mut consumer).await;
+            self.settle(batch).await;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there. What cannot be read, ever, goes to the dead letters with its reason.
+    async fn open(&self, first: Delivery, consumer: &mut Consumer) -> Vec<Opened> {
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            match decode::<NodeReport>(&delivery.body) {
+                Ok(reports) => batch.push(Opened { delivery, reports }),
+                Err(error) => bury(delivery, &error.to_string()).await,
+            }
+            next = if batch.len() < BATCH { consumer.try_next() } else { None };
+        }
+        batch
+    }
+
+    async fn settle(&self, batch: Vec<Opened>) {
+        match self.apply(batch.iter().flat_map(|opened| &opened.reports)).await {
+            Ok(()) => acknowledge(batch).await,
+            Err(error) if error.is_transient() => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "reports could not be recorded; they are delivered again");
+                for opened in batch {
+                    opened.delivery.requeue().await;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => self.settle_one_by_one(batch, error).await,
+        }
+    }
+
+    /// One of them cannot be recorded, ever: the others must not wait for it.
+    async fn settle_one_by_one(&self, batch: Vec<Opened>, error: StoreError) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a batch of reports was refused; applying them one by one");
+        for opened in batch {
+            match self.apply(opened.reports.iter()).await {
+                Ok(()) => acknowledge(vec![opened]).await,
+                Err(error) if error.is_transient() => opened.delivery.requeue().await,
+                Err(error) => bury(opened.delivery, &error.to_string()).await,
+            }
+        }
+    }
+
+    async fn apply<'a>(&self, reports: impl Iterator<Item = &'a NodeReport>) -> Result<(), StoreError> {
+        let sorted = Sorted::of(reports);
+        let applied = self.store.reports_apply(&sorted.statuses).await?;
+        self.announce(applied);
+        self.store.work_accepted(&sorted.accepted).await?;
+        self.store.work_finished(&sorted.finished).await?;
+        self.store.work_refused(&sorted.refused).await?;
+        if !sorted.finished.is_empty() || !sorted.refused.is_empty() {
+            self.wake.dispatcher.notify_one();
+        }
+        Ok(())
+    }
+
+    fn announce(&self, applied: ReportsApplied) {
+        metrics::counter!("longshore_reports_applied_total").increment(applied.steps.len() as u64);
+        for (reason, count) in applied.ignored.by_reason().into_iter().filter(|(_, count)| *count > 0) {
+            metrics::counter!("longshore_reports_ignored_total", "reason" => reason).increment(count);
+        }
+        if applied.steps.iter().any(|step| !step.status.is_open()) {
+            // A deployment that was busy may have a newer revision that waits, or something to clean up.
+            self.wake.dispatcher.notify_one();
+            self.wake.publisher.notify_one();
+        }
+        self.events.steps(applied.steps);
+    }
+}
+
+struct Opened {
+    delivery: Delivery,
+    reports: Vec<NodeReport>,
+}
+
+async fn acknowledge(batch: Vec<Opened>) {
+    for opened in batch {
+        if !opened.delivery.ack().await {
+            tracing::debug!("an acknowledgement came too late; the reports come again and change nothing");
+        }
+    }
+}
+
+async fn bury(delivery: Delivery, reason: &str) {
+    tracing::warn!(reason, bytes = delivery.body.len(), "a report was not understood; it is kept among the dead letters");
+    metrics::counter!("longshore_dead_letters_total", "queue" => "deployment").increment(1);
+    delivery.dead(reason).await;
+}
+
+/// Reports by what they say.
+#[derive(Default)]
+struct Sorted {
+    statuses: Vec<StatusReport>,
+    accepted: Vec<WorkReceipt>,
+    finished: Vec<WorkReceipt>,
+    refused: Vec<WorkRefused>,
+}
+
+impl Sorted {
+    fn of<'a>(reports: impl Iterator<Item = &'a NodeReport>) -> Self {
+        let mut sorted = Self::default();
+        for report in reports.cloned() {
+            match report {
+                NodeReport::Status(status) => sorted.statuses.push(status),
+                NodeReport::Accepted(receipt) => sorted.accepted.push(receipt),
+                NodeReport::Finished(receipt) => sorted.finished.push(receipt),
+                NodeReport::Refused(refused) => {
+                    tracing::warn!(node.name = %refused.node, work.id = %refused.work_id, reason = %refused.reason, "a node refused work");
+                    sorted.refused.push(refused);
+                }
+            }
+        }
+        sorted
+    }
+}

@@ -1,0 +1,73 @@
+//! From a committed change to everybody who follows: here at once, on other orchestrators by the bus.
+
+use super::hub::Hub;
+use crate::event::RecordedEvents;
+use futures::future::join;
+use shared::bus::batch::{BatchOptions, Batcher};
+use shared::bus::{Address, Bus, BusError, Subscription};
+use shared::id::OrchestratorId;
+use shared::message::{Announcement, decode};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// How many announcements wait to be sent to other orchestrators before some are left out. What
+/// they miss their followers read from the store.
+const BACKLOG: usize = 4096;
+
+/// How many messages of other orchestrators are under way to us.
+const PREFETCH: u16 = 256;
+
+/// Announces recorded changes, and hears what others announce.
+pub(crate) struct Announcer {
+    hub: Hub,
+    bus: Arc<dyn Bus>,
+    recorded: RecordedEvents,
+    me: OrchestratorId,
+}
+
+impl Announcer {
+    pub(crate) fn new(hub: Hub, bus: Arc<dyn Bus>, recorded: RecordedEvents, me: OrchestratorId) -> Self {
+        Self { hub, bus, recorded, me }
+    }
+
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// When the bus refuses for good.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BusError> {
+        let Self { hub, bus, recorded, me } = self;
+        let others = bus.consume(Subscription::Events, PREFETCH).await?;
+        let options = BatchOptions { backlog: BACKLOG, ..BatchOptions::default() };
+        let out = Batcher::start(bus, Address::Events, options);
+        let telling = tell(recorded, &hub, &out, me);
+        let hearing = hear(others, &hub, me);
+        let _ = stop.run_until_cancelled(join(telling, hearing)).await;
+        Ok(())
+    }
+}
+
+async fn tell(mut recorded: RecordedEvents, hub: &Hub, out: &Batcher<Announcement>, me: OrchestratorId) {
+    while let Some(event) = recorded.recv().await {
+        hub.tell(event.clone());
+        if out.offer(Announcement { origin: me, event }).is_err() {
+            metrics::counter!("longshore_announcements_dropped_total").increment(1);
+        }
+    }
+}
+
+async fn hear(mut others: shared::bus::Consumer, hub: &Hub, me: OrchestratorId) {
+    while let Some(delivery) = others.next().await {
+        match decode::<Announcement>(&delivery.body) {
+            Ok(announcements) => {
+                for announcement in announcements.into_iter().filter(|announcement| announcement.origin != me) {
+                    hub.tell(announcement.event);
+                }
+                delivery.ack().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an announcement of another orchestrator was not understood");
+                delivery.dead(&error.to_string()).await;
+            }
+        }
+    }
+}
