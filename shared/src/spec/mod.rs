@@ -6,7 +6,7 @@
 pub mod config_toml;
 mod units;
 
-pub use units::{ByteSize, CpuCount, UnitError};
+pub use units::{ByteSize, CpuCount, UnitError, parse_duration};
 
 use crate::name::{EnvKey, ServiceName};
 use crate::source::{ImageRef, RepoPath};

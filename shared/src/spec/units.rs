@@ -28,7 +28,9 @@ impl ByteSize {
             rule: "give bytes or a number with K, M or G, such as \"256M\"",
         };
         let text = text.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -71,7 +73,11 @@ impl CpuCount {
         if (0.001..=1024.0).contains(&cores) {
             Ok(Self((cores * 1000.0) as u32))
         } else {
-            Err(UnitError { kind: "a number of processors", shown: cores.to_string(), rule: "give cores, such as 0.5 or 2" })
+            Err(UnitError {
+                kind: "a number of processors",
+                shown: cores.to_string(),
+                rule: "give cores, such as 0.5 or 2",
+            })
         }
     }
 
@@ -82,16 +88,39 @@ impl CpuCount {
     }
 }
 
+/// Reads a duration such as `500ms`, `5s`, `2m` or `1h`: a whole number and its unit.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let factor_ms: u64 = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number
+        .checked_mul(factor_ms)
+        .map(std::time::Duration::from_millis)
+}
+
 /// Durations as whole milliseconds on the wire.
 pub(super) mod millis {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::time::Duration;
 
-    pub(in crate::spec) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::spec) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(in crate::spec) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(in crate::spec) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }
@@ -102,10 +131,26 @@ mod tests {
 
     #[test]
     fn sizes_with_and_without_units() {
-        for (text, bytes) in [("1", 1), ("256M", 256 << 20), ("512MiB", 512 << 20), ("1.5g", 3 << 29), ("64 k", 64 << 10)] {
+        for (text, bytes) in [
+            ("1", 1),
+            ("256M", 256 << 20),
+            ("512MiB", 512 << 20),
+            ("1.5g", 3 << 29),
+            ("64 k", 64 << 10),
+        ] {
             assert_eq!(ByteSize::parse(text), Ok(ByteSize(bytes)), "{text}");
         }
-        for text in ["", "0", "-1", "1T", "M", "1e999", "nan", "1.2.3", "99999999999999999G"] {
+        for text in [
+            "",
+            "0",
+            "-1",
+            "1T",
+            "M",
+            "1e999",
+            "nan",
+            "1.2.3",
+            "99999999999999999G",
+        ] {
             assert!(ByteSize::parse(text).is_err(), "{text}");
         }
         assert_eq!(ByteSize(256 << 20).to_string(), "256M");
@@ -113,7 +158,10 @@ mod tests {
 
     #[test]
     fn processors() {
-        assert_eq!(CpuCount::from_cores(0.5).map(CpuCount::nanos), Ok(500_000_000));
+        assert_eq!(
+            CpuCount::from_cores(0.5).map(CpuCount::nanos),
+            Ok(500_000_000)
+        );
         for cores in [0.0, -1.0, f64::NAN, f64::INFINITY, 2000.0] {
             assert!(CpuCount::from_cores(cores).is_err());
         }

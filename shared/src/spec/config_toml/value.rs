@@ -1,5 +1,6 @@
 //! Texts with a grammar of their own: commands, host names, durations, container paths.
 
+pub(super) use crate::spec::parse_duration as duration;
 use std::time::Duration;
 
 /// The longest text that a value may be, in bytes.
@@ -120,21 +121,6 @@ pub(super) fn host_name(text: &str) -> Result<String, Refusal> {
         return refused("this is an IP address", EXAMPLE);
     }
     Ok(name)
-}
-
-/// A duration such as `500ms`, `5s`, `2m` or `1h`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let factor_ms: u64 = match unit.trim() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(factor_ms).map(Duration::from_millis)
 }
 
 /// A duration as people write it.
