@@ -1,0 +1,126 @@
+//! Every command. Flags stand with the command that they belong to.
+
+use crate::command::{
+    cancel, completions, create, deploy, destroy, list, logs, node_list, redeploy, restart,
+    rollback, show, start, stop,
+};
+use crate::exit::EXIT_CODES;
+use crate::role::{LogArgs, migrate, node, orchestrator, standalone};
+use crate::settings::with_environment;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The hidden command that a node runs as its child to fetch a repository.
+pub(crate) const INTERNAL_FETCH: &str = "internal-fetch";
+
+/// Deploys Git repositories onto Docker machines, keeps them running and says what it does.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// A settings file. Without it: ./longshore.toml, then /etc/longshore/longshore.toml, if there.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+const AFTER_HELP: &str = "\
+Example:
+  longshore standalone                       # in one terminal
+  longshore deploy hello --git https://git.example/team/hello.git --wait
+
+Every flag --some-flag is also the environment variable LONGSHORE_SOME_FLAG and the key some-flag of the
+settings file, at its top or in the table of its command. Flags win over the environment, that over the file.
+Exit codes of client commands: see `longshore deploy --help`.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Standalone(Box<standalone::Arguments>),
+    Orchestrator(Box<orchestrator::Arguments>),
+    Node(Box<NodeArguments>),
+    Migrate(migrate::Arguments),
+    Deploy(deploy::Arguments),
+    /// Manage deployments.
+    #[command(subcommand, after_help = "Example:\n  longshore deployment list")]
+    Deployment(DeploymentCommand),
+    Completions(completions::Arguments),
+    /// Print the API's schema in the language of GraphQL.
+    #[command(
+        hide = true,
+        after_help = "Example:\n  longshore sdl > schema/schema.graphql"
+    )]
+    Sdl,
+    #[command(hide = true)]
+    Forward(ForwardArguments),
+    /// Fetch a repository on behalf of a node, which speaks to it over its standard streams.
+    #[command(name = INTERNAL_FETCH, hide = true, after_help = "Example: started by `longshore node` only")]
+    InternalFetch,
+}
+
+/// Run a node of a fleet: it takes work from its own queue. Or ask about nodes.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Example:
+  LONGSHORE_AMQP_URL=amqp://node:secret@broker:5672/%2f longshore node --name node-1 --state-dir /var/lib/longshore"
+)]
+pub(crate) struct NodeArguments {
+    #[command(flatten)]
+    pub(crate) role: node::Arguments,
+    #[command(subcommand)]
+    pub(crate) command: Option<NodeCommand>,
+}
+
+/// What may be asked about nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    List(node_list::Arguments),
+}
+
+/// What may be done with deployments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeploymentCommand {
+    Create(create::Arguments),
+    List(list::Arguments),
+    Show(show::Arguments),
+    Start(start::Arguments),
+    Stop(stop::Arguments),
+    Restart(restart::Arguments),
+    Redeploy(redeploy::Arguments),
+    Rollback(rollback::Arguments),
+    Destroy(destroy::Arguments),
+    Logs(logs::Arguments),
+    Cancel(cancel::Arguments),
+}
+
+/// Hold the leased ports of a node, which starts this by itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: started by `longshore node` only")]
+pub(crate) struct ForwardArguments {
+    /// The control socket.
+    #[arg(long, value_name = "SOCKET")]
+    control: PathBuf,
+    /// The table on disk.
+    #[arg(long, value_name = "FILE")]
+    table: PathBuf,
+}
+
+impl From<ForwardArguments> for ::node::forward::ForwardArgs {
+    fn from(arguments: ForwardArguments) -> Self {
+        Self {
+            control: arguments.control,
+            table: arguments.table,
+        }
+    }
+}
+
+/// The whole command line, with its environment variables.
+pub(crate) fn command() -> clap::Command {
+    with_environment(Cli::command()).mut_subcommand("deploy", |deploy| {
+        deploy.after_long_help(format!("{}\n\n{EXIT_CODES}", deploy::EXAMPLE))
+    })
+}

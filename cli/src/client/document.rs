@@ -1,0 +1,147 @@
+//! Every query, mutation and subscription that the commands send, as plain documents.
+//!
+//! Plain texts and one test against the committed SDL instead of generated code: nothing is generated
+//! while building, and a change of the schema does not rebuild the client.
+
+/// A document of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Document {
+    DeploymentById,
+    DeploymentByName,
+    Deployments,
+    Revision,
+    Revisions,
+    Nodes,
+    Create,
+    Redeploy,
+    Rollback,
+    Start,
+    Stop,
+    Restart,
+    Destroy,
+    Cancel,
+    Statuses,
+    BuildLog,
+    ServiceLog,
+}
+
+const DEPLOYMENT: &str = "
+fragment DeploymentParts on Deployment {
+  id name status failureReason statusDetail desiredState url createdAt updatedAt
+  source {
+    __typename
+    ... on GitSource { url ref subdir pollSeconds }
+    ... on ImageSource { image: ref }
+  }
+  gitWatch { lastPolledAt nextPollAt lastCommit lastError }
+  labels { key value }
+  node { name }
+  ports { port containerPort service }
+  services { name status restarts domain }
+  activeRevision { ...RevisionParts }
+  latestRevision { ...RevisionParts }
+}";
+
+const REVISION: &str = "
+fragment RevisionParts on Revision { id number status failureReason statusDetail sourceVersion createdAt }";
+
+const STATUS: &str = "
+fragment StatusParts on StatusEvent { revisionId seq status failureReason detail at }";
+
+const LINE: &str = "
+fragment LineParts on LogLine { seq at stream service text }";
+
+impl Document {
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 17] = [
+        Self::DeploymentById,
+        Self::DeploymentByName,
+        Self::Deployments,
+        Self::Revision,
+        Self::Revisions,
+        Self::Nodes,
+        Self::Create,
+        Self::Redeploy,
+        Self::Rollback,
+        Self::Start,
+        Self::Stop,
+        Self::Restart,
+        Self::Destroy,
+        Self::Cancel,
+        Self::Statuses,
+        Self::BuildLog,
+        Self::ServiceLog,
+    ];
+
+    /// The document with the fragments that it uses.
+    pub(crate) fn text(self) -> String {
+        let operation = self.operation();
+        let mut text = operation.to_owned();
+        let fragments = [
+            ("...DeploymentParts", DEPLOYMENT),
+            ("...RevisionParts", REVISION),
+            ("...StatusParts", STATUS),
+            ("...LineParts", LINE),
+        ];
+        for (spread, fragment) in fragments {
+            if text.contains(spread) {
+                text.push_str(fragment);
+            }
+        }
+        text
+    }
+
+    const fn operation(self) -> &'static str {
+        match self {
+            Self::DeploymentById => "query($id: ID!) { deployment(id: $id) { ...DeploymentParts } }",
+            Self::DeploymentByName => "query($name: String!) { deployment(name: $name) { ...DeploymentParts } }",
+            Self::Deployments => {
+                "query($filter: DeploymentFilter, $first: Int, $after: String) {
+                  deployments(filter: $filter, first: $first, after: $after) {
+                    nodes { ...DeploymentParts } pageInfo { hasNextPage endCursor }
+                  }
+                }"
+            }
+            Self::Revision => "query($id: ID!) { revision(id: $id) { events { ...StatusParts } } }",
+            Self::Revisions => {
+                "query($id: ID!, $first: Int) { deployment(id: $id) { revisions(first: $first) { nodes { ...RevisionParts } } } }"
+            }
+            Self::Nodes => {
+                "query { nodes {
+                  id name status detail version engineVersion advertise lastHeartbeatAt
+                  capacity { cpuMillis memoryMib slots } load { memoryUsedMib running busySlots } labels { key value }
+                } }"
+            }
+            Self::Create => {
+                "mutation($input: CreateDeploymentInput!) { createDeployment(input: $input) { ...DeploymentParts } }"
+            }
+            Self::Redeploy => {
+                "mutation($id: ID!, $ref: String) { redeployDeployment(id: $id, ref: $ref) { ...DeploymentParts } }"
+            }
+            Self::Rollback => {
+                "mutation($id: ID!, $toRevision: Int) { rollbackDeployment(id: $id, toRevision: $toRevision) { ...DeploymentParts } }"
+            }
+            Self::Start => {
+                "mutation($id: ID!, $services: [String!]) { startDeployment(id: $id, services: $services) { ...DeploymentParts } }"
+            }
+            Self::Stop => {
+                "mutation($id: ID!, $services: [String!]) { stopDeployment(id: $id, services: $services) { ...DeploymentParts } }"
+            }
+            Self::Restart => {
+                "mutation($id: ID!, $services: [String!]) { restartDeployment(id: $id, services: $services) { ...DeploymentParts } }"
+            }
+            Self::Destroy => {
+                "mutation($id: ID!, $volumes: Boolean!) { destroyDeployment(id: $id, volumes: $volumes) { ...DeploymentParts } }"
+            }
+            Self::Cancel => "mutation($id: ID!) { cancelRevision(id: $id) { ...RevisionParts } }",
+            Self::Statuses => "subscription($id: ID!) { deploymentStatus(id: $id) { ...StatusParts } }",
+            Self::BuildLog => "subscription($id: ID!) { buildLog(revisionId: $id) { ...LineParts } }",
+            Self::ServiceLog => {
+                "subscription($id: ID!, $service: String, $tail: Int) {
+                  serviceLog(deploymentId: $id, service: $service, tail: $tail) { ...LineParts }
+                }"
+            }
+        }
+    }
+}

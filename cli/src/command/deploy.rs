@@ -1,0 +1,85 @@
+//! `longshore deploy`: creates a deployment, or deploys it again when it exists.
+
+use super::source::SourceArgs;
+use super::target;
+use super::wait::{self, WaitArgs};
+use crate::client::Client;
+use crate::client::access::ServerArgs;
+use crate::client::document::Document;
+use crate::client::model::{Deployment, Only};
+use crate::exit::{Exit, Failure};
+use crate::output;
+use serde_json::json;
+
+/// How it is used.
+pub(crate) const EXAMPLE: &str = "\
+Example:
+  longshore deploy hello --git https://git.example/team/hello.git --wait
+
+A deployment of this name from the same repository and folder is deployed again, with --ref when given.";
+
+/// Deploy a Git repository; deploy it again when the deployment exists.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let client = super::connect(&arguments.server)?;
+    let (deployment, sentence) = match target::by_name(&client, &arguments.source.name).await? {
+        Some(existing) => again(&client, &arguments.source, &existing).await?,
+        None => {
+            let created: Only<Deployment> = client
+                .ask(
+                    Document::Create,
+                    json!({ "input": arguments.source.input() }),
+                )
+                .await?;
+            let sentence = format!("{} is being deployed", created.0.name);
+            (created.0, sentence)
+        }
+    };
+    wait::started(
+        &client,
+        arguments.server.output,
+        &arguments.wait,
+        &deployment,
+        &sentence,
+    )
+    .await
+}
+
+async fn again(
+    client: &Client,
+    source: &SourceArgs,
+    existing: &Deployment,
+) -> Result<(Deployment, String), Failure> {
+    if let Some(difference) = source.difference(existing) {
+        let name = &existing.name;
+        return Err(Failure::input(format!(
+            "CONFLICT: the deployment `{name}` {}",
+            output::line(&difference)
+        ))
+        .advise(format!(
+            "choose another name, or remove that one first: longshore deployment destroy {name}"
+        )));
+    }
+    let unchanged = source.unchanged(existing);
+    if !unchanged.is_empty() {
+        output::note(&format!(
+            "{} exists and keeps its own: {} has no effect",
+            existing.name,
+            unchanged.join(", ")
+        ));
+    }
+    let variables = json!({ "id": existing.id, "ref": source.git_ref });
+    let deployment: Only<Deployment> = client.ask(Document::Redeploy, variables).await?;
+    let sentence = format!("{} exists and is being deployed again", existing.name);
+    Ok((deployment.0, sentence))
+}

@@ -1,0 +1,39 @@
+//! What a person or a CI job asks for: one file a command. Commands speak GraphQL and nothing else.
+
+pub(crate) mod cancel;
+pub(crate) mod completions;
+pub(crate) mod create;
+pub(crate) mod deploy;
+pub(crate) mod destroy;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod node_list;
+pub(crate) mod redeploy;
+pub(crate) mod restart;
+pub(crate) mod rollback;
+pub(crate) mod show;
+pub(crate) mod source;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod target;
+pub(crate) mod wait;
+
+use crate::client::Client;
+use crate::client::access::{Access, ServerArgs};
+use crate::client::model::Deployment;
+use crate::exit::Failure;
+use crate::output::{self, Format};
+
+/// A client of the server that the arguments name.
+fn connect(server: &ServerArgs) -> Result<Client, Failure> {
+    Ok(Client::new(Access::find(server)?)?)
+}
+
+/// Says that something was taken up: in a sentence, or the deployment as JSON.
+fn tell(format: Format, deployment: &Deployment, sentence: &str) -> Result<(), Failure> {
+    match format {
+        Format::Text => output::print(sentence)?,
+        Format::Json => output::print_json(deployment)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! `longshore standalone`: orchestrator and node in one process, on SQLite and the local bus.
+
+use super::control_plane::{self, GitArgs, ListenArgs};
+use super::hand::{self, HandArgs};
+use super::{Services, ThreadArgs, token};
+use crate::paths::default_data_dir;
+use ::orchestrator::Settings;
+use anyhow::Context;
+use secrecy::SecretString;
+use shared::bus::Bus;
+use shared::bus::local::LocalBus;
+use shared::name::NodeName;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Run everything in one process: needs only Docker.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  longshore standalone --data-dir ~/.local/share/longshore --listen 127.0.0.1:8080
+
+On the first start it makes an admin token, prints it once and keeps it in <data-dir>/admin-token. Given
+LONGSHORE_ADMIN_TOKEN it uses that.")]
+pub(crate) struct Arguments {
+    /// Where everything is kept: the database, the token, the node's state. In the home directory when
+    /// absent: $XDG_DATA_HOME/longshore or ~/.local/share/longshore.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The name of the node inside.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    name: NodeName,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    hand: HandArgs,
+    #[command(flatten)]
+    git: GitArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let data_dir = prepare(arguments.data_dir.unwrap_or_else(default_data_dir))?;
+    let admin_token = match token::given(None)? {
+        Some(token) => token,
+        None => token::kept(&data_dir)?,
+    };
+    let mut services = Services::new()?;
+    let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+    let settings = Settings {
+        allow_git_schemes: arguments.git.allow_git_scheme.clone(),
+        allow_hosts: arguments
+            .git
+            .allow_hosts
+            .iter()
+            .cloned()
+            .map(String::from)
+            .collect(),
+        ..Settings::new(database_url(&data_dir)?)
+    };
+    let node = arguments
+        .hand
+        .settings(arguments.name, data_dir.join("node"), &arguments.git, true);
+    control_plane::start(
+        &mut services,
+        settings,
+        Arc::clone(&bus),
+        arguments.listen.listen,
+        admin_token,
+    )
+    .await?;
+    hand::start(&mut services, node, bus).await?;
+    services.run().await
+}
+
+/// Makes the data directory, for its owner alone.
+fn prepare(data_dir: PathBuf) -> anyhow::Result<PathBuf> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data_dir);
+    made.with_context(|| format!("making the data directory {}", data_dir.display()))?;
+    data_dir
+        .canonicalize()
+        .with_context(|| format!("looking at the data directory {}", data_dir.display()))
+}
+
+fn database_url(data_dir: &Path) -> anyhow::Result<SecretString> {
+    let path = data_dir.join("longshore.db");
+    let path = path
+        .to_str()
+        .context("the data directory's path is not UTF-8")?;
+    Ok(SecretString::from(format!("sqlite://{path}")))
+}

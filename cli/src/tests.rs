@@ -1,0 +1,5 @@
+//! The command line as a whole: its help, its settings, the queries that it sends.
+
+mod documents;
+mod help;
+mod precedence;
