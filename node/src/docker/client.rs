@@ -1,6 +1,7 @@
 //! The connection to the engine: made when it is first needed, with a time limit on every call.
 
 use super::error::EngineError;
+use super::info::EngineInfo;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use std::future::Future;
 use std::path::PathBuf;
@@ -27,8 +28,10 @@ struct Inner {
     host: EngineHost,
     /// The client, once the engine has said which API version it speaks.
     client: Mutex<Option<Docker>>,
+    /// What it said of itself, as long as it answers.
+    info: Mutex<Option<EngineInfo>>,
     /// Held while a subnet is chosen and its network made.
-    pub(super) networks: Mutex<()>,
+    networks: Mutex<()>,
     builder_memory: super::build::BuilderMemory,
 }
 
@@ -81,6 +84,7 @@ impl Engine {
         let inner = Inner {
             host: EngineHost::parse(&host)?,
             client: Mutex::new(None),
+            info: Mutex::new(None),
             networks: Mutex::new(()),
             builder_memory: super::build::BuilderMemory::default(),
         };
@@ -93,6 +97,14 @@ impl Engine {
     #[must_use]
     pub fn is_local(&self) -> bool {
         matches!(self.inner.host, EngineHost::Socket(_))
+    }
+
+    pub(super) async fn remember(&self, info: EngineInfo) {
+        self.inner.info.lock().await.replace(info);
+    }
+
+    pub(super) async fn remembered(&self) -> Option<EngineInfo> {
+        self.inner.info.lock().await.clone()
     }
 
     pub(super) fn networks(&self) -> &Mutex<()> {
@@ -123,6 +135,7 @@ impl Engine {
         if matches!(result, Err(EngineError::Unavailable { .. })) {
             // The next engine on this address may be another version.
             self.inner.client.lock().await.take();
+            self.inner.info.lock().await.take();
         }
         result
     }
@@ -191,5 +204,16 @@ mod tests {
             "{error:?}"
         );
         assert!(error.is_transient());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_hangs_costs_a_time_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        // Connections are taken by the kernel and never answered, like those of a stopped process.
+        let _hung = tokio::net::UnixListener::bind(&socket).unwrap();
+        let engine = Engine::new(Some(format!("unix://{}", socket.display()))).unwrap();
+        let error = engine.ping().await.unwrap_err();
+        assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
     }
 }

@@ -4,7 +4,7 @@ use super::client::{Engine, QUICK};
 use super::error::EngineError;
 use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the engine is and has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct EngineInfo {
     pub memory_bytes: u64,
     /// Where it keeps images and containers, on its own host.
     pub root_dir: PathBuf,
+    /// What is free there in bytes, when this node can look.
+    pub root_free_bytes: Option<u64>,
     /// How it confines containers, such as `name=seccomp,profile=default`.
     pub security: Vec<String>,
     /// Whether builds go through BuildKit.
@@ -52,10 +54,22 @@ impl Engine {
             .call(DOING, QUICK, |docker| async move { docker.info().await })
             .await?;
         let api_version = self.docker(DOING).await?.client_version().to_string();
-        Ok(EngineInfo {
-            containers_reachable: self.containers_reachable().await?,
-            ..read_info(info, api_version)
-        })
+        let mut info = read_info(info, api_version);
+        info.containers_reachable = self.containers_reachable().await?;
+        if self.is_local() {
+            info.root_free_bytes = free_bytes(&info.root_dir);
+        }
+        self.remember(info.clone()).await;
+        Ok(info)
+    }
+
+    /// What the engine is, as of the first time it was asked since it was last away. For what does
+    /// not change while it runs.
+    pub(super) async fn known_info(&self) -> Result<EngineInfo, EngineError> {
+        match self.remembered().await {
+            Some(info) => Ok(info),
+            None => self.info().await,
+        }
     }
 
     /// Whether the engine answers at all.
@@ -112,6 +126,7 @@ fn read_info(info: SystemInfo, api_version: String) -> EngineInfo {
             .and_then(|bytes| bytes.try_into().ok())
             .unwrap_or(0),
         root_dir: info.docker_root_dir.unwrap_or_default().into(),
+        root_free_bytes: None,
         security: info.security_options.unwrap_or_default(),
         // BuildKit came with API 1.39 (engine 18.09), and only for Linux containers.
         buildkit: info.os_type.as_deref() == Some("linux") && at_least(&api_version, (1, 39)),
@@ -123,6 +138,12 @@ fn read_info(info: SystemInfo, api_version: String) -> EngineInfo {
         containers_reachable: false,
         api_version,
     }
+}
+
+/// What a user without rights may still write there.
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let space = rustix::fs::statvfs(dir).ok()?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 fn at_least(version: &str, wanted: (u32, u32)) -> bool {

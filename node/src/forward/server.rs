@@ -52,6 +52,8 @@ fn run(args: &ForwardArgs) -> io::Result<()> {
     let descriptors = rlimit::increase_nofile_limit(DESCRIPTORS)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(1)
+        .thread_keep_alive(Duration::from_millis(100))
         .build()?;
     runtime.block_on(serve(args, descriptors))
 }
@@ -245,7 +247,7 @@ impl Server {
             .collect();
         table.extend_from_slice(put);
         table.sort_unstable();
-        if let Err(error) = table::save(&self.table, table) {
+        if let Err(error) = self.save(table).await {
             return Reply::Refused {
                 detail: format!("{}: {error}", self.table.display()),
             };
@@ -253,5 +255,12 @@ impl Server {
         ports.put(put, bound);
         ports.remove(gone);
         Reply::Done
+    }
+
+    /// Beside the connections: a disk may take its time.
+    async fn save(&self, routes: Vec<Route>) -> io::Result<()> {
+        let path = self.table.clone();
+        let saving = tokio::task::spawn_blocking(move || table::save(&path, routes));
+        saving.await.map_err(io::Error::other)?
     }
 }

@@ -343,3 +343,14 @@ async fn a_volume_keeps_what_was_written() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_engine_says_what_it_is() {
+    let info = crate::support::engine().await.info().await.unwrap();
+    assert!(
+        !info.version.is_empty() && !info.api_version.is_empty(),
+        "{info:?}"
+    );
+    assert!(info.cpus > 0 && info.memory_bytes > 1 << 20, "{info:?}");
+    assert!(info.root_dir.is_absolute() && info.buildkit, "{info:?}");
+}

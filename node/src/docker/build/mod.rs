@@ -144,7 +144,7 @@ impl Engine {
         order: &BuildOrder,
         log: &LogSink,
     ) -> Result<MemoryLimit, EngineError> {
-        let info = self.info().await?;
+        let info = self.known_info().await?;
         let Some(limit) = order.memory_limit else {
             return Ok(if info.buildkit {
                 MemoryLimit::None
