@@ -4,7 +4,9 @@ use crate::auth::Caller;
 use crate::error::{ApiError, Code};
 use crate::guard::{self, DocumentLimits};
 use async_graphql::Variables;
-use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationType};
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -85,11 +87,25 @@ impl Asked {
     ) -> Result<Prepared, ApiError> {
         let document = guard::parse(&self.query, limits)
             .map_err(|refusal| ApiError::new(Code::InvalidInput, refusal.to_string()))?;
+        let variables = self.variables.unwrap_or_default();
         let operation = operation(&document, self.operation_name.as_deref());
+        if let Some(missing) =
+            operation.and_then(|operation| missing_variable(operation, &variables))
+        {
+            // async-graphql would find out while it executes, after what stands before it was done.
+            return Err(ApiError::new(
+                Code::InvalidInput,
+                format!(
+                    "the variable `${}` is required",
+                    shared::name::shown(missing)
+                ),
+            ));
+        }
+        let operation = operation.map(|operation| operation.ty);
         // The text is not needed again: the parsed document goes along.
         let mut request = async_graphql::Request::new(String::new()).data(caller);
         request.operation_name = self.operation_name;
-        request.variables = Variables::from_json(Value::Object(self.variables.unwrap_or_default()));
+        request.variables = Variables::from_json(Value::Object(variables));
         request.set_parsed_query(document);
         Ok(Prepared { request, operation })
     }
@@ -102,20 +118,42 @@ pub(crate) struct Prepared {
     pub(crate) operation: Option<OperationType>,
 }
 
-/// The kind of the operation that a document and a name select.
-fn operation(document: &ExecutableDocument, name: Option<&str>) -> Option<OperationType> {
-    match (&document.operations, name) {
-        (DocumentOperations::Single(operation), None) => Some(operation.node.ty),
+/// The operation that a document and a name select.
+fn operation<'a>(
+    document: &'a ExecutableDocument,
+    name: Option<&str>,
+) -> Option<&'a OperationDefinition> {
+    let operation = match (&document.operations, name) {
+        (DocumentOperations::Single(operation), None) => Some(operation),
         (DocumentOperations::Single(_), Some(_)) => None,
-        (DocumentOperations::Multiple(operations), Some(name)) => {
-            operations.get(name).map(|operation| operation.node.ty)
+        (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name),
+        (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => {
+            operations.values().next()
         }
-        (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => operations
-            .values()
-            .next()
-            .map(|operation| operation.node.ty),
         (DocumentOperations::Multiple(_), None) => None,
-    }
+    };
+    operation.map(|operation| &operation.node)
+}
+
+/// A variable that must have a value and has none.
+fn missing_variable<'a>(
+    operation: &'a OperationDefinition,
+    variables: &Map<String, Value>,
+) -> Option<&'a str> {
+    let definitions = operation
+        .variable_definitions
+        .iter()
+        .map(|definition| &definition.node);
+    let mut missing = definitions.filter(|definition| {
+        let name = definition.name.node.as_str();
+        let given = variables.get(name);
+        let may_be_absent = definition.var_type.node.nullable
+            || (given.is_none() && definition.default_value.is_some());
+        !may_be_absent && given.is_none_or(Value::is_null)
+    });
+    missing
+        .next()
+        .map(|definition| definition.name.node.as_str())
 }
 
 /// A parameter that holds a JSON object.
@@ -167,6 +205,20 @@ mod tests {
             assert!(Asked::from_json(wrong.as_bytes()).is_err(), "{wrong}");
         }
         assert!(Asked::from_json(b"{\"query\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_variable_that_must_have_a_value_has_one() {
+        let check = |document: &str, variables: &str| {
+            let document = async_graphql::parser::parse_query(document).unwrap();
+            let variables = serde_json::from_str(variables).unwrap();
+            missing_variable(operation(&document, None).unwrap(), &variables).is_none()
+        };
+        assert!(check("query($a:Int $b:Int!=1 $c:[Int!]){x}", "{}"));
+        assert!(check("query($a:Int!){x}", r#"{"a":0}"#));
+        assert!(!check("query($a:Int!){x}", "{}"));
+        assert!(!check("query($a:Int!){x}", r#"{"a":null}"#));
+        assert!(!check("query($a:Int!=1){x}", r#"{"a":null}"#));
     }
 
     #[test]
