@@ -13,6 +13,9 @@ use std::path::PathBuf;
 /// The hidden command that a node runs as its child to fetch a repository.
 pub(crate) const INTERNAL_FETCH: &str = "internal-fetch";
 
+/// The hidden command that an orchestrator runs as its child to look for new commits.
+pub(crate) const INTERNAL_LS_REMOTE: &str = shared::git::LS_REMOTE_COMMAND;
+
 /// Deploys Git repositories onto Docker machines, keeps them running and says what it does.
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 110)]
@@ -58,6 +61,9 @@ pub(crate) enum Command {
     /// Fetch a repository on behalf of a node, which speaks to it over its standard streams.
     #[command(name = INTERNAL_FETCH, hide = true, after_help = "Example: started by `longshore node` only")]
     InternalFetch,
+    /// Look for the newest commit on behalf of an orchestrator, over its standard streams.
+    #[command(name = INTERNAL_LS_REMOTE, hide = true, after_help = "Example: started by `longshore orchestrator` only")]
+    InternalLsRemote,
 }
 
 /// Run a node of a fleet: it takes work from its own queue. Or ask about nodes.

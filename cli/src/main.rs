@@ -26,12 +26,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // Before anything is set up: this child lives within tight limits of memory.
-    if arguments
-        .get(1)
-        .is_some_and(|argument| argument == args::INTERNAL_FETCH)
-    {
-        return node::git::child_main();
+    // Before anything is set up: these children live within tight limits of memory.
+    match arguments.get(1).and_then(|argument| argument.to_str()) {
+        Some(args::INTERNAL_FETCH) => return node::git::child_main(),
+        Some(args::INTERNAL_LS_REMOTE) => return node::git::ls_remote_main(),
+        _ => {}
     }
     // Fails only when a provider is there already, which then is this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -91,6 +90,7 @@ fn dispatch(cli: Cli) -> ExitCode {
             .map_err(Failure::from)),
         Command::Forward(arguments) => node::forward::main(&arguments.into()),
         Command::InternalFetch => node::git::child_main(),
+        Command::InternalLsRemote => node::git::ls_remote_main(),
     }
 }
 

@@ -7,9 +7,12 @@ use anyhow::Context;
 use schema::{Metrics, ServeSettings};
 use secrecy::SecretString;
 use shared::bus::Bus;
+use shared::git::{FetchPolicy, SshSettings};
+use shared::guard::{AllowedHost, GuardPolicy};
 use shared::source::GitScheme;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Where the API listens.
@@ -28,10 +31,34 @@ pub(crate) struct GitArgs {
     /// A host name, address or network that may be asked although it is on this machine or otherwise
     /// closed; may be given several times.
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
-    pub(crate) allow_hosts: Vec<shared::guard::AllowedHost>,
+    allow_hosts: Vec<AllowedHost>,
+    /// Refuse Git servers in private networks that --allow-hosts does not list.
+    #[arg(long)]
+    deny_private_hosts: bool,
     /// A Git scheme beside https, http and ssh: `file`, for local trials.
     #[arg(long, value_name = "SCHEME", value_delimiter = ',')]
-    pub(crate) allow_git_scheme: Vec<GitScheme>,
+    allow_git_scheme: Vec<GitScheme>,
+    /// The private key for Git over SSH; the ssh-agent is asked when absent.
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Option<PathBuf>,
+}
+
+impl GitArgs {
+    /// The policy. `allow_loopback`: Git servers on this very machine may be asked.
+    pub(crate) fn policy(self, allow_loopback: bool) -> FetchPolicy {
+        FetchPolicy {
+            file_allowed: self.allow_git_scheme.contains(&GitScheme::File),
+            guard: GuardPolicy {
+                allow_loopback,
+                deny_private: self.deny_private_hosts,
+                allowed: self.allow_hosts,
+            },
+            ssh: SshSettings {
+                key: self.ssh_key,
+                ..SshSettings::default()
+            },
+        }
+    }
 }
 
 /// Starts the control plane and adds it to the services.

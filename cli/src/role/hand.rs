@@ -1,13 +1,12 @@
 //! The hand: a node, whatever bus it has.
 
 use super::Services;
-use super::control_plane::GitArgs;
-use ::node::git::{BuiltinImages, FetchLimits, FetchPolicy, SshSettings};
+use ::node::git::{BuiltinImages, FetchLimits};
 use ::node::{BuildLimits, Node, NodeSettings};
 use shared::bus::Bus;
-use shared::guard::GuardPolicy;
+use shared::git::FetchPolicy;
 use shared::name::{LabelKey, LabelValue, NodeName};
-use shared::source::{GitScheme, ImageRef};
+use shared::source::ImageRef;
 use shared::spec::ByteSize;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -48,12 +47,6 @@ pub(crate) struct HandArgs {
     /// How long connections to a replaced revision may go on.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::duration)]
     drain: Duration,
-    /// The private key for Git over SSH; the ssh-agent is asked when absent.
-    #[arg(long, value_name = "FILE")]
-    ssh_key: Option<PathBuf>,
-    /// Refuse Git servers in private networks that --allow-hosts does not list.
-    #[arg(long)]
-    deny_private_hosts: bool,
     /// The base image of lang = "python3".
     #[arg(long, value_name = "IMAGE", default_value = "python:3-slim")]
     image_python3: ImageRef,
@@ -86,20 +79,14 @@ fn read_network(text: &str) -> Result<(Ipv4Addr, u8), String> {
 }
 
 impl HandArgs {
-    /// The node's settings. `allow_loopback`: Git servers on this very machine may be asked.
+    /// The node's settings.
     pub(crate) fn settings(
         self,
         name: NodeName,
         state_dir: PathBuf,
-        git: &GitArgs,
-        allow_loopback: bool,
+        fetch_policy: FetchPolicy,
     ) -> NodeSettings {
         let usual = NodeSettings::new(name, state_dir);
-        let guard = GuardPolicy {
-            allow_loopback,
-            deny_private: self.deny_private_hosts,
-            allowed: git.allow_hosts.clone(),
-        };
         NodeSettings {
             docker_host: self.docker_host,
             advertise: self.advertise,
@@ -109,14 +96,7 @@ impl HandArgs {
                 wall: self.fetch_timeout,
                 ..FetchLimits::default()
             },
-            fetch_policy: FetchPolicy {
-                file_allowed: git.allow_git_scheme.contains(&GitScheme::File),
-                guard,
-                ssh: SshSettings {
-                    key: self.ssh_key,
-                    ..SshSettings::default()
-                },
-            },
+            fetch_policy,
             builtin_images: BuiltinImages {
                 python3: self.image_python3,
                 node: self.image_node,

@@ -2,6 +2,7 @@
 
 use super::{DatabaseArgs, Services};
 use crate::output;
+use ::orchestrator::store::Store;
 use anyhow::Context;
 
 /// Bring a database's schema up to date and end.
@@ -16,6 +17,6 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let services = Services::new()?;
-    ::orchestrator::migrate(&arguments.database.url, &services.stop()).await?;
+    Store::open(&arguments.database.url, &services.stop()).await?;
     output::print("the database is up to date").context("writing to standard output")
 }

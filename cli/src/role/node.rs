@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     )?);
     let settings = arguments
         .hand
-        .settings(name, arguments.state_dir, &arguments.git, false);
+        .settings(name, arguments.state_dir, arguments.git.policy(false));
     hand::start(&mut services, settings, Arc::clone(&amqp) as Arc<dyn Bus>).await?;
     let ended = services.run().await;
     amqp.close().await;

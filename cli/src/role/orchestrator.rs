@@ -47,13 +47,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     )?);
     let bus: Arc<dyn Bus> = Arc::clone(&amqp) as Arc<dyn Bus>;
     let settings = Settings {
-        allow_git_schemes: arguments.git.allow_git_scheme,
-        allow_hosts: arguments
-            .git
-            .allow_hosts
-            .into_iter()
-            .map(String::from)
-            .collect(),
+        fetch_policy: arguments.git.policy(false),
         ..Settings::new(arguments.database.url)
     };
     control_plane::start(

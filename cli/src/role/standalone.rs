@@ -48,20 +48,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let mut services = Services::new()?;
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+    // One machine and one user: a Git server beside it is as good as any.
+    let policy = arguments.git.policy(true);
     let settings = Settings {
-        allow_git_schemes: arguments.git.allow_git_scheme.clone(),
-        allow_hosts: arguments
-            .git
-            .allow_hosts
-            .iter()
-            .cloned()
-            .map(String::from)
-            .collect(),
+        fetch_policy: policy.clone(),
         ..Settings::new(database_url(&data_dir)?)
     };
     let node = arguments
         .hand
-        .settings(arguments.name, data_dir.join("node"), &arguments.git, true);
+        .settings(arguments.name, data_dir.join("node"), policy);
     control_plane::start(
         &mut services,
         settings,
