@@ -11,18 +11,19 @@
 
 use super::containers::{self, Images};
 use super::health::question;
+use super::source::{build, fetch, source_facts};
 use super::{Action, Ending, ports, retire, routes, running_facts, verify};
 use crate::core::Core;
-use crate::journal::{Attempt, DeploymentRecord, RunningRevision, StepReport};
-use crate::runtime::{BuildJob, FetchJob, ImageFacts, Resolved, StepError, Tree};
-use crate::state_dir::WorkDir;
+use crate::journal::{
+    Attempt, DeploymentRecord, Draft, RunningRevision, RunningService, StepReport,
+};
+use crate::runtime::{EngineEvent, Resolved, RuntimeError, StepError};
 use chrono::Utc;
-use shared::message::{DeployWork, ReportFacts};
-use shared::source::Source;
-use shared::spec::ImageSpec;
+use shared::message::{DeployWork, LeasedPort};
 use shared::status::{ApplicationStatus as S, FailureReason};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::sync::broadcast;
 
 /// How long the removal of a candidate may take when the node is stopping; what is left then is
 /// removed by the next process.
@@ -134,169 +135,7 @@ async fn remove_candidate(
         Duration::ZERO,
     )
     .await
-    .map_err(crate::runtime::RuntimeError::while_starting)
-}
-
-async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn Tree>, StepError> {
-    action
-        .log
-        .system(format!("fetching {}", work.source.summary()));
-    remember_repository(action, &work.source).await?;
-    let job = FetchJob {
-        source: &work.source,
-        commit: work.commit.as_ref(),
-        log: &action.log,
-        cancel: &action.cancel,
-    };
-    let tree = action.core.runtime.fetch(job).await?;
-    let resolved = tree.resolved();
-    if let Some(commit) = &resolved.commit {
-        action.log.system(format!("fetched commit {commit}"));
-    }
-    for warning in &resolved.warnings {
-        action.log.system(format!("warning: {warning}"));
-    }
-    Ok(tree)
-}
-
-/// Before anything is kept of a repository, the journal knows for whom.
-async fn remember_repository(action: &Action, source: &Source) -> Result<(), StepError> {
-    let url = match source {
-        Source::GitApp(git) => Some(git.url.clone()),
-        Source::Image(_) => None,
-    };
-    if action
-        .record()
-        .is_some_and(|record| record.repository == url)
-    {
-        return Ok(());
-    }
-    let request = action.request();
-    action
-        .core
-        .journal
-        .change(|draft| {
-            let known = draft
-                .state()
-                .deployments
-                .get(&request.deployment_id)
-                .cloned();
-            let record = known.unwrap_or_else(|| {
-                DeploymentRecord::new(request.deployment_id, request.deployment_name.clone())
-            });
-            draft.deployment_put(DeploymentRecord {
-                repository: url,
-                ..record
-            });
-        })
-        .await?;
-    Ok(())
-}
-
-fn source_facts(resolved: &Resolved) -> ReportFacts {
-    ReportFacts {
-        commit: resolved.commit.clone(),
-        image_digest: resolved.image_digest.clone(),
-        content_hash: Some(resolved.content_hash.clone()),
-        spec: Some(Box::new(resolved.spec.clone())),
-        ..ReportFacts::default()
-    }
-}
-
-/// Has the image of every service: built unless the same content was built before, or pulled.
-async fn build(
-    action: &Action,
-    tree: Box<dyn Tree>,
-    resolved: &Resolved,
-) -> Result<Images, StepError> {
-    let mut images: Images = BTreeMap::new();
-    let mut tree = Some(tree);
-    let mut built: Option<ImageFacts> = None;
-    for service in &resolved.spec.services {
-        let image = match &service.image {
-            ImageSpec::Pull { image } => {
-                action
-                    .core
-                    .runtime
-                    .pull(image, &action.log, &action.cancel)
-                    .await?
-            }
-            ImageSpec::Build(_) => match (&built, tree.take()) {
-                (Some(image), _) => image.clone(),
-                (None, Some(tree)) => built
-                    .insert(build_tree(action, tree, &resolved.content_hash).await?)
-                    .clone(),
-                (None, None) => {
-                    return Err(StepError::failed(
-                        FailureReason::BuildFailed,
-                        "the source has nothing to build",
-                    ));
-                }
-            },
-        };
-        images.insert(service.name.clone(), image);
-    }
-    Ok(images)
-}
-
-async fn build_tree(
-    action: &Action,
-    tree: Box<dyn Tree>,
-    content_hash: &str,
-) -> Result<ImageFacts, StepError> {
-    let deployment_id = action.request().deployment_id;
-    let tag = crate::docker::image_tag(deployment_id, content_hash);
-    let known = action
-        .core
-        .runtime
-        .image(&tag)
-        .await
-        .map_err(crate::runtime::RuntimeError::while_starting)?;
-    if let Some(image) = known {
-        action.log.system(format!("already built: {tag}"));
-        remember_image(action, tag).await?;
-        return Ok(image);
-    }
-    let directory = work_dir(action)?;
-    let job = BuildJob {
-        deployment_id,
-        attempt: action.attempt(),
-        tag: &tag,
-        directory: directory.path(),
-        log: &action.log,
-        cancel: &action.cancel,
-    };
-    let image = tree.build(job).await?;
-    action.log.system(format!("built {tag}"));
-    remember_image(action, tag).await?;
-    Ok(image)
-}
-
-fn work_dir(action: &Action) -> Result<WorkDir, StepError> {
-    let name = format!(
-        "{}-{}",
-        action.request().revision_id,
-        action.request().epoch
-    );
-    let refused = |error| {
-        StepError::failed(
-            FailureReason::BuildFailed,
-            format!("the node cannot write to its state directory: {error}"),
-        )
-    };
-    action.core.state_dir.work_dir(&name).map_err(refused)
-}
-
-/// The newest image stands last.
-async fn remember_image(action: &Action, tag: String) -> Result<(), StepError> {
-    let deployment_id = action.request().deployment_id;
-    let edit = |draft: &mut crate::journal::Draft<'_>| {
-        draft.deployment_edit(deployment_id, |record| {
-            record.images.retain(|image| *image != tag);
-            record.images.push(tag);
-        });
-    };
-    Ok(action.core.journal.change(edit).await?)
+    .map_err(RuntimeError::while_starting)
 }
 
 /// Starts and verifies the candidate beside whatever serves, then switches to it.
@@ -306,16 +145,11 @@ async fn start(
     resolved: &Resolved,
     images: &Images,
 ) -> Result<RunningRevision, StepError> {
-    let ports = ports::choose(action, &resolved.spec, &work.ports).await?;
-    mark_as_retiring(action).await?;
-    // Before the start, so that no death is missed.
-    let events: Vec<_> = resolved
-        .spec
-        .services
-        .iter()
-        .map(|_| action.core.events.subscribe())
-        .collect();
-    let services = containers::start_all(action, &resolved.spec, images, &ports).await?;
+    let Started {
+        ports,
+        services,
+        events,
+    } = start_containers(action, work, resolved, images).await?;
     action.report(S::Verifying, StepReport::default()).await?;
     let subjects = resolved.spec.services.iter().zip(&services).zip(events);
     let subjects = subjects.map(|((spec, service), events)| {
@@ -352,10 +186,59 @@ async fn start(
     Ok(running)
 }
 
+/// Containers that were just started.
+struct Started {
+    ports: Vec<LeasedPort>,
+    services: Vec<RunningService>,
+    /// What happened to containers since before they were started, for each of them.
+    events: Vec<broadcast::Receiver<EngineEvent>>,
+}
+
+/// Starts the candidate's containers; once more with other ports, when only the engine knew that
+/// one is taken.
+async fn start_containers(
+    action: &Action,
+    work: &DeployWork,
+    resolved: &Resolved,
+    images: &Images,
+) -> Result<Started, StepError> {
+    mark_as_retiring(action).await?;
+    let mut taken = Vec::new();
+    loop {
+        let ports = ports::choose(action, &resolved.spec, &work.ports, &taken).await?;
+        // Before the start, so that no death is missed.
+        let events = resolved
+            .spec
+            .services
+            .iter()
+            .map(|_| action.core.events.subscribe())
+            .collect();
+        match containers::start_all(action, &resolved.spec, images, &ports).await {
+            Ok(services) => {
+                return Ok(Started {
+                    ports,
+                    services,
+                    events,
+                });
+            }
+            Err(StepError::Failed {
+                reason: FailureReason::PortUnavailable,
+                detail,
+            }) if !ports.is_empty() => {
+                action.log.system(format!("{detail}; trying other ports"));
+                let mine = action.attempt();
+                remove_candidate(action, move |found| found == mine).await?;
+                taken.extend(ports.iter().map(|lease| lease.port));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 async fn mark_as_retiring(action: &Action) -> Result<(), StepError> {
     let request = action.request();
     let attempt = action.attempt();
-    let edit = |draft: &mut crate::journal::Draft<'_>| {
+    let edit = |draft: &mut Draft<'_>| {
         let known = draft
             .state()
             .deployments
@@ -522,7 +405,7 @@ async fn clean(action: &Action) -> Result<(), StepError> {
     }
     let mine = action.attempt();
     remove_candidate(action, move |found| found == mine).await?;
-    let edit = |draft: &mut crate::journal::Draft<'_>| {
+    let edit = |draft: &mut Draft<'_>| {
         draft.deployment_edit(deployment_id, |record| {
             record.retiring.retain(|other| *other != mine)
         });

@@ -12,6 +12,7 @@ pub(crate) mod health;
 mod ports;
 mod retire;
 pub(crate) mod routes;
+mod source;
 mod start;
 mod stop;
 mod verify;

@@ -8,33 +8,37 @@ use shared::spec::DeploymentSpec;
 use shared::status::FailureReason;
 use std::collections::BTreeSet;
 
-/// Chooses a host port for each port of each service.
+/// Chooses a host port for each port of each service, other than those that are `known_taken`.
 pub(super) async fn choose(
     action: &Action,
     spec: &DeploymentSpec,
     offer: &PortOffer,
+    known_taken: &[u16],
 ) -> Result<Vec<LeasedPort>, StepError> {
-    let exposure = action.core.runtime.exposure();
-    // Ports that lead to a revision of this deployment now are bound by us: that is no obstacle.
-    let ours: BTreeSet<u16> = match exposure {
-        Exposure::Forwarded => action
-            .record()
-            .and_then(|record| record.current)
-            .map(|running| {
-                super::routes::of(&running)
-                    .iter()
-                    .map(|route| route.port)
-                    .collect()
-            })
-            .unwrap_or_default(),
-        Exposure::Published => BTreeSet::new(),
-    };
+    let runtime = &*action.core.runtime;
+    let current = action.record().and_then(|record| record.current);
+    let of_current = current
+        .iter()
+        .flat_map(|running| &running.ports)
+        .map(|lease| lease.port);
     let mut chooser = Chooser {
-        runtime: &*action.core.runtime,
-        ours,
-        taken: BTreeSet::new(),
-        seen_bound: Vec::new(),
+        runtime,
+        ours: BTreeSet::new(),
+        taken: known_taken.iter().copied().collect(),
+        seen_bound: known_taken.to_vec(),
     };
+    match runtime.exposure() {
+        // Ports that lead to a revision of this deployment now are bound by us: no obstacle.
+        Exposure::Forwarded => {
+            chooser.ours = current
+                .iter()
+                .flat_map(super::routes::of)
+                .map(|route| route.port)
+                .collect();
+        }
+        // The engine holds them for the current revision until that is gone.
+        Exposure::Published => chooser.taken.extend(of_current),
+    }
     let mut leases = Vec::new();
     for service in &spec.services {
         for container_port in &service.ports {

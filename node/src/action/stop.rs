@@ -6,7 +6,7 @@ use crate::runtime::{RuntimeError, StepError};
 use futures::future::try_join_all;
 use shared::message::{ReportFacts, ServiceSelection};
 use shared::name::ServiceName;
-use shared::status::{ApplicationStatus as S, FailureReason};
+use shared::status::ApplicationStatus as S;
 use std::time::Duration;
 
 /// Does it. Stopping twice is fine.
@@ -118,8 +118,5 @@ async fn stop_by_labels(action: &Action) -> Result<Ending, StepError> {
 
 /// Stopping and removing are never given up: what the engine refuses now it may do later.
 pub(super) fn retry(error: RuntimeError) -> StepError {
-    match error {
-        RuntimeError::Away(detail) => StepError::EngineAway(detail),
-        RuntimeError::Refused(detail) => StepError::failed(FailureReason::StartFailed, detail),
-    }
+    error.while_starting()
 }

@@ -55,6 +55,9 @@ pub enum RuntimeError {
     /// It does not answer.
     #[error("the container engine is away: {0}")]
     Away(String),
+    /// A host port is bound by something else.
+    #[error("{0}")]
+    PortTaken(String),
     /// It refused.
     #[error("{0}")]
     Refused(String),
@@ -66,6 +69,7 @@ impl RuntimeError {
     pub fn while_starting(self) -> StepError {
         match self {
             Self::Away(detail) => StepError::EngineAway(detail),
+            Self::PortTaken(detail) => StepError::failed(FailureReason::PortUnavailable, detail),
             Self::Refused(detail) => StepError::failed(FailureReason::StartFailed, detail),
         }
     }

@@ -168,7 +168,7 @@ impl Sentinel {
             Ok(None) => self.is_gone(index).await,
             // The engine is away; what answers without it serves.
             Err(RuntimeError::Away(_)) => self.guards[index].answered(answer, now),
-            Err(RuntimeError::Refused(reason)) => {
+            Err(RuntimeError::PortTaken(reason) | RuntimeError::Refused(reason)) => {
                 self.guards[index].answered(Answer::Unhealthy(reason), now)
             }
         }

@@ -1,19 +1,18 @@
 //! The world as it is: Git, the Docker Engine and the port forwarder of this machine.
 
+mod containers;
+mod source;
+
 use super::{
-    BuildJob, ContainerFacts, ContainerJob, ContainerState, Created, Endpoint, EngineEvent,
-    EngineFacts, EngineHealth, Exposure, FetchJob, ImageFacts, PortRoute, Probe, Resolved, Runtime,
-    RuntimeError, StepError, Tree,
+    ContainerFacts, ContainerJob, ContainerState, Created, Endpoint, EngineEvent, EngineFacts,
+    EngineHealth, Exposure, FetchJob, ImageFacts, PortRoute, Probe, Runtime, RuntimeError,
+    StepError, Tree,
 };
 use crate::config::{BuildLimits, NodeSettings};
-use crate::docker::{
-    self, BuildError, BuildOrder, ContainerChange, ContainerOrder, Engine, EngineError,
-    HealthCommand, LogQuery, NetworkOrder, NetworkPlace, Owner, PublishedPort, VolumeMount,
-    container_name, volume_name,
-};
+use crate::docker::{self, ContainerChange, Engine, EngineError, LogQuery};
 use crate::error::StartError;
-use crate::forward::{Forwarder, ForwarderSettings, Route};
-use crate::git::{self, ChildProgram, FetchError, FetchOrder};
+use crate::forward::{ForwardError, Forwarder, ForwarderSettings, Route};
+use crate::git::{self, ChildProgram};
 use crate::journal::Attempt;
 use crate::log_sink::LogSink;
 use crate::probe::{Reach, probe_http, probe_tcp};
@@ -23,23 +22,16 @@ use futures::StreamExt as _;
 use ipnet::Ipv4Net;
 use shared::id::DeploymentId;
 use shared::name::NodeName;
-use shared::source::{GitSource, GitUrl, ImageRef, ImageSource, Source};
-use shared::spec::{
-    About, DeploymentSpec, HealthCheck, HealthSpec, ImageSpec, Resources, ServiceSpec,
-};
-use shared::status::{FailureReason, Method};
+use shared::source::{GitUrl, ImageRef, Source};
+use source::Fetching;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
-
-/// How long the pull of an image may take.
-const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The world as it is.
 pub struct LocalRuntime {
@@ -56,15 +48,6 @@ pub struct LocalRuntime {
     fetching: Fetching,
     /// One for each deployment: its addresses are chosen one after the other.
     choosing: StdMutex<HashMap<DeploymentId, Arc<Mutex<()>>>>,
-}
-
-/// What every fetch has in common.
-struct Fetching {
-    mirrors: PathBuf,
-    limits: git::FetchLimits,
-    policy: git::FetchPolicy,
-    builtin: git::BuiltinImages,
-    child: ChildProgram,
 }
 
 impl LocalRuntime {
@@ -115,212 +98,14 @@ impl LocalRuntime {
             choosing: StdMutex::default(),
         })
     }
-
-    async fn fetch_git(
-        &self,
-        git: &GitSource,
-        job: FetchJob<'_>,
-    ) -> Result<Box<dyn Tree>, StepError> {
-        let order = FetchOrder {
-            url: git.url.clone(),
-            git_ref: git.git_ref.clone(),
-            commit: job.commit.cloned(),
-            subdir: git.subdir.clone(),
-            mirror_dir: self.fetching.mirrors.clone(),
-            limits: self.fetching.limits,
-            policy: self.fetching.policy.clone(),
-            builtin: self.fetching.builtin.clone(),
-            child: self.fetching.child.clone(),
-        };
-        let fetched = Box::pin(git::fetch(order, job.log, job.cancel))
-            .await
-            .map_err(fetch_failed)?;
-        let resolved = Resolved {
-            commit: Some(fetched.commit.clone()),
-            image_digest: None,
-            content_hash: fetched.content_hash.clone(),
-            spec: fetched.spec.clone(),
-            warnings: fetched.warnings.clone(),
-        };
-        Ok(Box::new(GitTree {
-            resolved,
-            fetched,
-            engine: self.engine.clone(),
-            node: self.node.clone(),
-            limits: self.build_limits,
-        }))
-    }
-
-    async fn fetch_image(
-        &self,
-        source: &ImageSource,
-        job: FetchJob<'_>,
-    ) -> Result<Box<dyn Tree>, StepError> {
-        let image = self.pulled(&source.image, job.log, job.cancel).await?;
-        let ports = source
-            .port
-            .map_or_else(|| image.exposed.clone(), |port| vec![port]);
-        let resolved = Resolved {
-            commit: None,
-            image_digest: Some(
-                image
-                    .digests
-                    .first()
-                    .cloned()
-                    .unwrap_or_else(|| image.id.clone()),
-            ),
-            content_hash: image.id.trim_start_matches("sha256:").to_owned(),
-            spec: spec_of_image(&source.image, ports),
-            warnings: Vec::new(),
-        };
-        Ok(Box::new(ImageTree { resolved }))
-    }
-
-    async fn pulled(
-        &self,
-        image: &ImageRef,
-        log: &LogSink,
-        cancel: &CancellationToken,
-    ) -> Result<docker::ImageInfo, StepError> {
-        let pulled = self.engine.image_pull(image, PULL_LIMIT, log, cancel).await;
-        let error = match pulled {
-            Ok(image) => return Ok(image),
-            Err(_) if cancel.is_cancelled() => return Err(StepError::Interrupted),
-            Err(error @ EngineError::Unavailable { .. }) => {
-                return Err(StepError::EngineAway(error.to_string()));
-            }
-            Err(error) => error,
-        };
-        // A registry that cannot be reached is no obstacle to what is here already.
-        match self.engine.image(image.as_str()).await {
-            Ok(Some(known)) => {
-                log.system(format!("{error}; using the image that the engine has"));
-                Ok(known)
-            }
-            Ok(None) => Err(StepError::failed(
-                FailureReason::FetchFailed,
-                error.to_string(),
-            )),
-            Err(error) => Err(RuntimeError::from(error).while_starting()),
-        }
-    }
-
-    fn choosing(&self, deployment_id: DeploymentId) -> Arc<Mutex<()>> {
-        let mut choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
-        choosing.retain(|_, lock| Arc::strong_count(lock) > 1);
-        choosing.entry(deployment_id).or_default().clone()
-    }
-
-    async fn place(
-        &self,
-        job: &ContainerJob<'_>,
-        network: &docker::Network,
-    ) -> Result<Option<Ipv4Addr>, EngineError> {
-        if self.exposure() == Exposure::Published {
-            return Ok(None);
-        }
-        match job
-            .address
-            .filter(|address| network.subnet.contains(address))
-        {
-            Some(address) => Ok(Some(address)),
-            None => self.engine.free_address(network).await.map(Some),
-        }
-    }
-
-    fn order(
-        &self,
-        job: &ContainerJob<'_>,
-        network: String,
-        address: Option<Ipv4Addr>,
-    ) -> ContainerOrder {
-        let owner = Owner {
-            deployment: job.deployment_id,
-            service: job.service.name.clone(),
-            revision: job.attempt.revision,
-            epoch: job.attempt.epoch,
-            node: self.node.clone(),
-        };
-        let volumes = job.service.volumes.iter().map(|volume| VolumeMount {
-            volume: volume_name(job.deployment_id, &volume.name),
-            path: volume.path.clone(),
-            read_only: volume.read_only,
-        });
-        ContainerOrder {
-            name: container_name(job.deployment_name, &owner),
-            owner,
-            image: job.image.to_owned(),
-            command: job.service.command.clone(),
-            env: job.service.env.clone(),
-            labels: std::collections::BTreeMap::new(),
-            network: NetworkPlace {
-                network,
-                alias: job.service.name.clone(),
-                address,
-            },
-            volumes: volumes.collect(),
-            resources: job.service.resources.clone(),
-            health: health_command(&job.service.health),
-            ports: job
-                .published
-                .iter()
-                .map(|(host, container)| PublishedPort {
-                    host: *host,
-                    container: *container,
-                })
-                .collect(),
-            stop_grace: self.stop_grace,
-        }
-    }
-}
-
-fn health_command(health: &HealthSpec) -> Option<HealthCommand> {
-    match &health.check {
-        HealthCheck::Command { command } => Some(HealthCommand {
-            command: command.clone(),
-            interval: health.interval,
-            timeout: health.timeout,
-            retries: health.retries,
-            start_period: health.start_period,
-        }),
-        HealthCheck::Default | HealthCheck::Tcp | HealthCheck::Http { .. } => None,
-    }
-}
-
-fn spec_of_image(image: &ImageRef, ports: Vec<u16>) -> DeploymentSpec {
-    let service = ServiceSpec {
-        name: shared::name::ServiceName::app(),
-        image: ImageSpec::Pull {
-            image: image.clone(),
-        },
-        command: None,
-        env: std::collections::BTreeMap::new(),
-        ports,
-        volumes: Vec::new(),
-        health: HealthSpec::default(),
-        resources: Resources::default(),
-        domain: None,
-    };
-    DeploymentSpec {
-        services: vec![service],
-        method: Method::Rolling,
-        about: About::default(),
-    }
-}
-
-fn fetch_failed(error: FetchError) -> StepError {
-    match error {
-        FetchError::Cancelled => StepError::Interrupted,
-        other => StepError::failed(other.reason(), other.to_string()),
-    }
 }
 
 impl From<EngineError> for RuntimeError {
     fn from(error: EngineError) -> Self {
-        if error.is_transient() {
-            Self::Away(error.to_string())
-        } else {
-            Self::Refused(error.to_string())
+        match error {
+            EngineError::PortTaken { .. } => Self::PortTaken(error.to_string()),
+            error if error.is_transient() => Self::Away(error.to_string()),
+            error => Self::Refused(error.to_string()),
         }
     }
 }
@@ -329,76 +114,6 @@ fn image_facts(image: docker::ImageInfo) -> ImageFacts {
     ImageFacts {
         id: image.id,
         has_health_check: image.healthcheck,
-    }
-}
-
-/// A repository that was fetched.
-struct GitTree {
-    resolved: Resolved,
-    fetched: git::Fetched,
-    engine: Engine,
-    node: NodeName,
-    limits: BuildLimits,
-}
-
-#[async_trait]
-impl Tree for GitTree {
-    fn resolved(&self) -> &Resolved {
-        &self.resolved
-    }
-
-    async fn build(self: Box<Self>, job: BuildJob<'_>) -> Result<ImageFacts, StepError> {
-        let context = self
-            .fetched
-            .write_context(&job.directory.join("context.tar"))
-            .await
-            .map_err(fetch_failed)?;
-        let order = BuildOrder {
-            deployment: job.deployment_id,
-            node: self.node,
-            context_tar: context.tar,
-            dockerfile: context.dockerfile,
-            tag: job.tag.to_owned(),
-            time_limit: self.limits.time,
-            memory_limit: self.limits.memory,
-        };
-        match Box::pin(self.engine.build(&order, job.log, job.cancel)).await {
-            Ok(image) => Ok(image_facts(image)),
-            Err(BuildError::Cancelled) => Err(StepError::Interrupted),
-            Err(BuildError::Failed { detail }) => {
-                Err(StepError::failed(FailureReason::BuildFailed, detail))
-            }
-            Err(error @ BuildError::Timeout { .. }) => Err(StepError::failed(
-                FailureReason::BuildTimeout,
-                error.to_string(),
-            )),
-            Err(BuildError::Engine(error)) if error.is_transient() => {
-                Err(StepError::EngineAway(error.to_string()))
-            }
-            Err(BuildError::Engine(error)) => Err(StepError::failed(
-                FailureReason::BuildFailed,
-                error.to_string(),
-            )),
-        }
-    }
-}
-
-/// An image that was pulled: there is nothing to build.
-struct ImageTree {
-    resolved: Resolved,
-}
-
-#[async_trait]
-impl Tree for ImageTree {
-    fn resolved(&self) -> &Resolved {
-        &self.resolved
-    }
-
-    async fn build(self: Box<Self>, _: BuildJob<'_>) -> Result<ImageFacts, StepError> {
-        Err(StepError::failed(
-            FailureReason::BuildFailed,
-            "an image has nothing to build",
-        ))
     }
 }
 
@@ -484,38 +199,7 @@ impl Runtime for LocalRuntime {
     }
 
     async fn create(&self, job: ContainerJob<'_>) -> Result<Created, StepError> {
-        let order = NetworkOrder {
-            deployment: job.deployment_id,
-            node: self.node.clone(),
-            pool: self.network_pool,
-        };
-        // From the choice of an address until a container has it, nobody else chooses.
-        let choosing = self.choosing(job.deployment_id);
-        let _chosen = choosing.lock().await;
-        let network = self
-            .engine
-            .network_ensure(&order)
-            .await
-            .map_err(start_failed)?;
-        let address = self.place(&job, &network).await.map_err(start_failed)?;
-        let order = self.order(&job, network.name, address);
-        match self.engine.container_create(&order).await {
-            Ok(id) => Ok(Created { id, address }),
-            Err(EngineError::Conflict { .. }) => {
-                // An earlier try that was cut off before its answer arrived.
-                self.engine
-                    .container_remove(&order.name)
-                    .await
-                    .map_err(start_failed)?;
-                let id = self
-                    .engine
-                    .container_create(&order)
-                    .await
-                    .map_err(start_failed)?;
-                Ok(Created { id, address })
-            }
-            Err(error) => Err(start_failed(error)),
-        }
+        self.create_container(job).await
     }
 
     async fn start(&self, container: &str) -> Result<(), RuntimeError> {
@@ -627,8 +311,10 @@ impl Runtime for LocalRuntime {
     }
 
     async fn expose(&self, routes: &[PortRoute], close: &[u16]) -> Result<(), RuntimeError> {
-        let refused =
-            |error: crate::forward::ForwardError| RuntimeError::Refused(error.to_string());
+        let refused = |error: ForwardError| match error {
+            ForwardError::PortTaken { .. } => RuntimeError::PortTaken(error.to_string()),
+            error => RuntimeError::Refused(error.to_string()),
+        };
         if !routes.is_empty() {
             let routes: Vec<Route> = routes
                 .iter()
@@ -692,10 +378,5 @@ fn target(route: &PortRoute) -> SocketAddr {
 }
 
 fn start_failed(error: EngineError) -> StepError {
-    match error {
-        EngineError::PortTaken { .. } => {
-            StepError::failed(FailureReason::PortUnavailable, error.to_string())
-        }
-        error => RuntimeError::from(error).while_starting(),
-    }
+    RuntimeError::from(error).while_starting()
 }

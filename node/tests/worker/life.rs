@@ -1,0 +1,198 @@
+//! What runs: stopping, starting, crashes, an engine that goes away, logs.
+
+use super::support::{App, Stage};
+use shared::id::StreamId;
+use shared::message::{ServiceSelection, WorkAction};
+use shared::spec::HealthSpec;
+use shared::status::ApplicationStatus as S;
+use std::time::Duration;
+
+fn all() -> ServiceSelection {
+    ServiceSelection::default()
+}
+
+#[tokio::test]
+async fn stopped_it_refuses_and_started_it_answers_on_the_same_port() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    let before = stage.machine.routes();
+
+    stage
+        .send(&[&app.work(&stage, WorkAction::Stop(all()))])
+        .await;
+    let stopped = stage.until_status(app.revision_id, S::Stopped).await;
+    assert_eq!(stopped.facts.services.unwrap()[0].status, S::Stopped);
+    assert!(stage.machine.routes().is_empty());
+    assert!(!stage.machine.containers()[0].state.running);
+
+    let start = app.work(&stage, WorkAction::Start(all()));
+    stage.send(&[&start]).await;
+    stage.until_finished(&start).await;
+    let words = stage.words(app.revision_id);
+    assert_eq!(
+        words[words.len() - 4..],
+        [S::Stopped, S::Starting, S::Verifying, S::Running]
+    );
+    assert_eq!(stage.machine.routes(), before);
+}
+
+#[tokio::test]
+async fn a_restart_goes_through_starting_and_verifying() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    let restart = app.work(&stage, WorkAction::Restart(all()));
+    stage.send(&[&restart]).await;
+    stage.until_finished(&restart).await;
+    let words = stage.words(app.revision_id);
+    assert_eq!(
+        words[words.len() - 3..],
+        [S::Starting, S::Verifying, S::Running]
+    );
+    assert_eq!(stage.machine.containers().len(), 1);
+}
+
+#[tokio::test]
+async fn starting_what_was_removed_by_hand_makes_it_again() {
+    use node::runtime::Runtime as _;
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    let stop = app.work(&stage, WorkAction::Stop(all()));
+    stage.send(&[&stop]).await;
+    stage.until_finished(&stop).await;
+    let container = stage.machine.containers().remove(0);
+    stage.machine.remove(&container.facts.id).await.unwrap();
+    let start = app.work(&stage, WorkAction::Start(all()));
+    stage.send(&[&start]).await;
+    stage.until_finished(&start).await;
+    assert_eq!(stage.machine.containers()[0].address, container.address);
+    assert_eq!(stage.machine.routes()[0].address, container.address);
+}
+
+#[tokio::test]
+async fn a_crash_is_degraded_and_then_running_again() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    let container = stage.machine.containers().remove(0).facts.id;
+    stage.machine.crash(&container, 9);
+    let degraded = stage.until_status(app.revision_id, S::Degraded).await;
+    let detail = degraded.detail.unwrap();
+    assert!(
+        detail.contains("exited with code 9") && detail.contains("its last line"),
+        "{detail}"
+    );
+    let back = stage
+        .until("it runs again", |stage| {
+            stage
+                .statuses(app.revision_id)
+                .into_iter()
+                .rfind(|report| report.status == S::Running && report.seq > degraded.seq)
+        })
+        .await;
+    assert_eq!(back.facts.services.unwrap()[0].restarts, 1);
+    assert!(back.detail.unwrap().contains("restarted once"));
+}
+
+#[tokio::test]
+async fn what_answers_no_more_is_degraded_after_its_retries() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    stage.machine.behave(|behaviour| {
+        behaviour.health = HealthSpec {
+            interval: Duration::from_millis(50),
+            ..HealthSpec::default()
+        };
+    });
+    app.runs(&stage).await;
+    let container = stage.machine.containers().remove(0).facts.id;
+    stage.machine.answer(&container, false);
+    let degraded = stage.until_status(app.revision_id, S::Degraded).await;
+    assert!(degraded.detail.unwrap().contains("connection refused"));
+    stage.machine.answer(&container, true);
+    stage
+        .until("it runs again", |stage| {
+            stage
+                .statuses(app.revision_id)
+                .last()
+                .filter(|report| report.status == S::Running && report.seq > degraded.seq)
+                .map(drop)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_away_makes_the_node_not_ready_and_work_wait() {
+    let stage = Stage::empty().await;
+    stage.machine.engine_is_away(true);
+    let mut stage = stage;
+    stage.listen().await;
+    stage.start().await;
+    let not_ready = stage
+        .until("it is not ready", |stage| {
+            stage.heartbeat().filter(|said| {
+                !said.ready
+                    && said
+                        .detail
+                        .as_deref()
+                        .is_some_and(|detail| detail.contains("switched off"))
+            })
+        })
+        .await;
+    assert_eq!(not_ready.engine, None);
+    let app = App::new();
+    let deploy = app.deploy(&stage);
+    stage.send(&[&deploy]).await;
+    stage.until_status(app.revision_id, S::Fetching).await;
+    stage.machine.engine_is_away(false);
+    stage
+        .until("it is ready", |stage| {
+            stage.heartbeat().filter(|said| said.ready)
+        })
+        .await;
+    stage.until_finished(&deploy).await;
+    assert_eq!(
+        stage.words(app.revision_id),
+        [
+            S::Fetching,
+            S::Building,
+            S::Starting,
+            S::Verifying,
+            S::Running
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_reader_gets_lines_until_it_goes_away() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    let stream = StreamId::new();
+    let follow = WorkAction::FollowLogs {
+        stream,
+        service: None,
+        tail: 10,
+        lease_seconds: 30,
+    };
+    stage.send(&[&app.work(&stage, follow)]).await;
+    let line = stage
+        .until("a line", |stage| stage.service_lines().first().cloned())
+        .await;
+    assert!(
+        line.seq == 1 && line.source.is_some() && line.text.starts_with("a line of"),
+        "{line:?}"
+    );
+    stage
+        .send(&[&app.work(&stage, WorkAction::UnfollowLogs { stream })])
+        .await;
+    App {
+        fresh: vec![5000],
+        ..App::new()
+    }
+    .runs(&stage)
+    .await;
+    assert_eq!(stage.service_lines().len(), 1);
+}

@@ -1,0 +1,393 @@
+//! A node that can be started, killed and asked what it said.
+
+use node::runtime::simulated::SimulatedRuntime;
+use node::{Node, NodeSettings};
+use shared::bus::local::LocalBus;
+use shared::bus::{Address, Bus, Subscription};
+use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
+use shared::message::{
+    DeployWork, Heartbeat, LeasedPort, LogLine, LogSubject, NodeReport, PortOffer, StatusReport,
+    TelemetryItem, TelemetryTopic, WorkAction, WorkRequest, decode, encode,
+};
+use shared::name::{DeploymentName, NodeName, ServiceName};
+use shared::source::{GitSource, GitUrl, Source};
+use shared::status::ApplicationStatus;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take in these tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a node said.
+#[derive(Default)]
+struct Said {
+    reports: Vec<NodeReport>,
+    lines: Vec<LogLine>,
+    ends: Vec<(LogSubject, i64)>,
+    heartbeats: Vec<Heartbeat>,
+}
+
+/// One node and all around it.
+pub(crate) struct Stage {
+    pub(crate) bus: LocalBus,
+    pub(crate) machine: SimulatedRuntime,
+    pub(crate) settings: NodeSettings,
+    pub(crate) store: StoreIncarnation,
+    said: Arc<Mutex<Said>>,
+    process: Option<Process>,
+    _state: tempfile::TempDir,
+}
+
+/// A node process: everything of it is gone when its runtime is.
+struct Process {
+    runtime: tokio::runtime::Runtime,
+    stop: CancellationToken,
+    ended: tokio::sync::oneshot::Receiver<Result<(), node::ServiceError>>,
+}
+
+impl Stage {
+    /// A stage with a node on it.
+    pub(crate) async fn new() -> Self {
+        let mut stage = Self::empty().await;
+        stage.listen().await;
+        stage.start().await;
+        stage
+    }
+
+    /// A stage on which nobody listens and no node runs yet.
+    pub(crate) async fn empty() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let name = NodeName::parse("n1").unwrap();
+        let mut settings = NodeSettings::new(name.clone(), state.path().join("state"));
+        settings.slots = 2;
+        settings.stop_grace = Duration::from_secs(1);
+        let bus = LocalBus::new();
+        bus.declare_work_queue(&name).await.unwrap();
+        Self {
+            bus,
+            machine: SimulatedRuntime::default(),
+            settings,
+            store: StoreIncarnation::new(),
+            said: Arc::default(),
+            process: None,
+            _state: state,
+        }
+    }
+
+    /// Hears what is said from now on, and what waits in the queue of reports.
+    pub(crate) async fn listen(&self) {
+        let mut reports = self
+            .bus
+            .consume(Subscription::Deployment, 100)
+            .await
+            .unwrap();
+        let topics = vec![TelemetryTopic::Heartbeat, TelemetryTopic::Log];
+        let mut telemetry = self
+            .bus
+            .consume(Subscription::Telemetry(topics), 100)
+            .await
+            .unwrap();
+        let said = self.said.clone();
+        tokio::spawn(async move {
+            while let Some(delivery) = reports.next().await {
+                said.lock()
+                    .unwrap()
+                    .reports
+                    .extend(decode::<NodeReport>(&delivery.body).unwrap());
+                delivery.ack().await;
+            }
+        });
+        let said = self.said.clone();
+        tokio::spawn(async move {
+            while let Some(delivery) = telemetry.next().await {
+                for item in decode::<TelemetryItem>(&delivery.body).unwrap() {
+                    let mut said = said.lock().unwrap();
+                    match item {
+                        TelemetryItem::Heartbeat(heartbeat) => said.heartbeats.push(*heartbeat),
+                        TelemetryItem::Log(line) => said.lines.push(line),
+                        TelemetryItem::LogEnd { subject, lines } => {
+                            said.ends.push((subject, lines))
+                        }
+                    }
+                }
+                delivery.ack().await;
+            }
+        });
+    }
+
+    /// Starts the node.
+    pub(crate) async fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let stop = CancellationToken::new();
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let (ended, is_ended) = tokio::sync::oneshot::channel();
+        let (settings, bus, machine, token) = (
+            self.settings.clone(),
+            self.bus.clone(),
+            self.machine.clone(),
+            stop.clone(),
+        );
+        runtime.spawn(async move {
+            let begun = Instant::now();
+            // The one that was killed gives up its files a moment later.
+            let service = loop {
+                let world = Arc::new(machine.clone());
+                match Node::start_on(
+                    settings.clone(),
+                    Arc::new(bus.clone()),
+                    world,
+                    token.clone(),
+                )
+                .await
+                {
+                    Ok(service) => break service,
+                    Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            started.send(()).unwrap();
+            let _ = ended.send(service.run().await);
+        });
+        is_started.await.unwrap();
+        self.process = Some(Process {
+            runtime,
+            stop,
+            ended: is_ended,
+        });
+    }
+
+    /// Ends the node between two instructions.
+    pub(crate) fn kill(&mut self) {
+        self.process.take().unwrap().runtime.shutdown_background();
+    }
+
+    /// Asks the node to stop.
+    pub(crate) async fn stop(&mut self) {
+        let process = self.process.take().unwrap();
+        process.stop.cancel();
+        tokio::time::timeout(PATIENCE, process.ended)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        process.runtime.shutdown_background();
+    }
+
+    pub(crate) async fn send(&self, requests: &[&WorkRequest]) {
+        self.bus
+            .publish(Address::Work(self.settings.name.clone()), encode(requests))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn send_bytes(&self, body: &[u8]) {
+        self.bus
+            .publish(Address::Work(self.settings.name.clone()), body.to_vec())
+            .await
+            .unwrap();
+    }
+
+    pub(crate) fn reports(&self) -> Vec<NodeReport> {
+        self.said.lock().unwrap().reports.clone()
+    }
+
+    /// The status reports of a revision, in the order in which they came.
+    pub(crate) fn statuses(&self, revision: RevisionId) -> Vec<StatusReport> {
+        let of_revision = |report| match report {
+            NodeReport::Status(status) if status.revision_id == revision => Some(status),
+            _ => None,
+        };
+        self.reports().into_iter().filter_map(of_revision).collect()
+    }
+
+    pub(crate) fn words(&self, revision: RevisionId) -> Vec<ApplicationStatus> {
+        self.statuses(revision)
+            .iter()
+            .map(|report| report.status)
+            .collect()
+    }
+
+    /// The build log of a revision.
+    pub(crate) fn log(&self, revision: RevisionId) -> Vec<String> {
+        let said = self.said.lock().unwrap();
+        let of_revision = |line: &&LogLine| matches!(line.subject, LogSubject::Build { revision_id, .. } if revision_id == revision);
+        said.lines
+            .iter()
+            .filter(of_revision)
+            .map(|line| line.text.clone())
+            .collect()
+    }
+
+    pub(crate) fn log_ended(&self, revision: RevisionId) -> Option<i64> {
+        let said = self.said.lock().unwrap();
+        said.ends.iter().find_map(|(subject, lines)| match subject {
+            LogSubject::Build { revision_id, .. } if *revision_id == revision => Some(*lines),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn service_lines(&self) -> Vec<LogLine> {
+        let said = self.said.lock().unwrap();
+        said.lines
+            .iter()
+            .filter(|line| matches!(line.subject, LogSubject::Service(_)))
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn heartbeat(&self) -> Option<Heartbeat> {
+        self.said.lock().unwrap().heartbeats.last().cloned()
+    }
+
+    /// Waits until a revision was reported to stand somewhere.
+    pub(crate) async fn until_status(
+        &self,
+        revision: RevisionId,
+        status: ApplicationStatus,
+    ) -> StatusReport {
+        self.until(&format!("{revision} is {status}"), |stage| {
+            stage
+                .statuses(revision)
+                .into_iter()
+                .rfind(|report| report.status == status)
+        })
+        .await
+    }
+
+    pub(crate) async fn until_finished(&self, request: &WorkRequest) {
+        self.until("work is finished", |stage| {
+            let is_it = |report: &NodeReport| matches!(report, NodeReport::Finished(receipt) if receipt.work_id == request.id);
+            stage.reports().iter().any(is_it).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the machine was asked for a step.
+    pub(crate) async fn until_step(&self, step: &str) {
+        self.until(step, |stage| {
+            stage
+                .machine
+                .steps()
+                .iter()
+                .any(|done| done == step)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Looks again and again until there is something to see.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(seen) = look(self) {
+                return seen;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "never: {what}; said: {:#?}; steps: {:?}",
+                self.reports(),
+                self.machine.steps()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.runtime.shutdown_background();
+        }
+    }
+}
+
+/// A deployment as an orchestrator would know it.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) deployment_id: DeploymentId,
+    pub(crate) revision_id: RevisionId,
+    pub(crate) revision: i32,
+    pub(crate) epoch: i32,
+    pub(crate) held: Vec<LeasedPort>,
+    pub(crate) fresh: Vec<u16>,
+}
+
+impl App {
+    pub(crate) fn new() -> Self {
+        Self {
+            deployment_id: DeploymentId::new(),
+            revision_id: RevisionId::new(),
+            revision: 1,
+            epoch: 1,
+            held: Vec::new(),
+            fresh: vec![3000, 3001, 3002],
+        }
+    }
+
+    /// Its next revision, with the port that it holds.
+    pub(crate) fn next(&self) -> Self {
+        let held = LeasedPort {
+            port: 3000,
+            container_port: 8000,
+            service: ServiceName::app(),
+        };
+        Self {
+            revision_id: RevisionId::new(),
+            revision: self.revision + 1,
+            held: vec![held],
+            fresh: vec![4000, 4001],
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn deploy(&self, stage: &Stage) -> WorkRequest {
+        let source = Source::GitApp(GitSource {
+            url: GitUrl::parse("https://git.example/team/app.git").unwrap(),
+            git_ref: None,
+            subdir: None,
+            poll_seconds: 0,
+        });
+        let ports = PortOffer {
+            held: self.held.clone(),
+            fresh: self.fresh.clone(),
+        };
+        self.work(
+            stage,
+            WorkAction::Deploy(DeployWork {
+                source,
+                commit: None,
+                method: None,
+                ports,
+            }),
+        )
+    }
+
+    pub(crate) fn work(&self, stage: &Stage, action: WorkAction) -> WorkRequest {
+        WorkRequest {
+            id: WorkId::new(),
+            store: stage.store,
+            deployment_id: self.deployment_id,
+            deployment_name: DeploymentName::parse("app").unwrap(),
+            revision_id: self.revision_id,
+            revision: self.revision,
+            epoch: self.epoch,
+            last_report_seq: 0,
+            action,
+        }
+    }
+
+    /// Deploys it and waits until it runs.
+    pub(crate) async fn runs(&self, stage: &Stage) {
+        let deploy = self.deploy(stage);
+        stage.send(&[&deploy]).await;
+        stage
+            .until_status(self.revision_id, ApplicationStatus::Running)
+            .await;
+        stage.until_finished(&deploy).await;
+    }
+}
