@@ -3,7 +3,8 @@
 use super::client::{Engine, QUICK};
 use super::error::EngineError;
 use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum};
-use std::net::{IpAddr, Ipv4Addr};
+use ipnet::Ipv4Net;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// What the engine is and has.
@@ -102,9 +103,12 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let configs = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-        let gateway = configs
-            .into_iter()
-            .find_map(|config| config.gateway?.parse::<Ipv4Addr>().ok());
+        // The engine names the gateway only when it was told which; else it is the first address.
+        let gateway = configs.into_iter().find_map(|config| {
+            let named = config.gateway.and_then(|gateway| gateway.parse().ok());
+            let first = || config.subnet?.parse::<Ipv4Net>().ok()?.hosts().next();
+            named.or_else(first)
+        });
         let Some(gateway) = gateway else {
             return Ok(false);
         };
