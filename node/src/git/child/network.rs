@@ -2,9 +2,10 @@
 //!
 //! libgit2 resolves and connects by itself and may follow redirects. So it is not let out: it is
 //! given this pipe as its proxy (`https`: CONNECT, with TLS end to end and the certificate checked
-//! against the host's name; `http`: requests passed on one by one) or as its server (`ssh`). The
-//! pipe answers only for the host and port it was made for and dials only an address that the guard
-//! let through, so neither a redirect nor a second look-up can lead elsewhere. It also counts.
+//! against the host's name) or as its server (`http`: requests passed on one by one under the host's
+//! name; `ssh`: bytes). The pipe dials only an address that the guard let through and only for the
+//! host and port it was made for, so neither a redirect nor a second look-up can lead elsewhere. It
+//! also counts.
 
 use super::meter::Meter;
 use crate::git::error::FetchError;
@@ -12,12 +13,13 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderName};
+use hyper::header::{CONNECTION, HOST, HeaderValue, LOCATION};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use shared::guard::GuardPolicy;
+use shared::name::shown;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -43,10 +45,12 @@ pub(super) struct Network {
 /// How a pipe is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PipeKind {
-    /// As an HTTP proxy.
-    Proxy,
-    /// As the server itself.
-    Direct,
+    /// As a proxy that opens a tunnel to an HTTPS server.
+    Tunnel,
+    /// As the HTTP server itself.
+    Http,
+    /// As the server itself, whatever it speaks.
+    Relay,
 }
 
 /// A pipe; dropping it closes it.
@@ -91,6 +95,17 @@ impl Target {
         authority.host().eq_ignore_ascii_case(&self.host) && port == Some(self.port)
     }
 
+    /// As it stands in a `Host` header of plain HTTP.
+    fn host_header(&self) -> String {
+        if self.port == 80 { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// Refuses to go where the server sends us, and remembers it for the user.
+    fn refuse(&self, elsewhere: &str) -> StatusCode {
+        self.meter.trouble(format!("`{}` sends the fetch on to `{}`, which is not followed", self.host, shown(elsewhere)));
+        StatusCode::FORBIDDEN
+    }
+
     /// A connection to the first address that answers.
     async fn dial(&self) -> io::Result<Counted> {
         let mut last = io::Error::other("it has no address");
@@ -115,18 +130,21 @@ async fn accept(listener: TcpListener, target: Arc<Target>, kind: PipeKind) {
             Ok((stream, _)) => stream,
             Err(error) => return target.meter.trouble(format!("the pipe broke: {error}")),
         };
+        if let Err(error) = stream.set_nodelay(true) {
+            return target.meter.trouble(format!("the pipe broke: {error}"));
+        }
         let target = target.clone();
         tokio::spawn(async move {
             match kind {
-                PipeKind::Direct => {
+                PipeKind::Relay => {
                     let mut stream = stream;
                     if let Ok(mut upstream) = target.dial().await {
                         // Either end closing, also half-way, is for libgit2 to judge.
                         let _ = copy_bidirectional(&mut stream, &mut upstream).await;
                     }
                 }
-                PipeKind::Proxy => {
-                    let service = service_fn(|request| answer(request, target.clone()));
+                PipeKind::Tunnel | PipeKind::Http => {
+                    let service = service_fn(|request| answer(request, target.clone(), kind));
                     let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                     // As above: a connection that ends early is seen by libgit2.
                     let _ = serving.with_upgrades().await;
@@ -138,8 +156,12 @@ async fn accept(listener: TcpListener, target: Arc<Target>, kind: PipeKind) {
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-async fn answer(request: Request<Incoming>, target: Arc<Target>) -> Result<Response<Body>, Infallible> {
-    let passed = if request.method() == Method::CONNECT { connect(request, &target).await } else { forward(request, &target).await };
+async fn answer(request: Request<Incoming>, target: Arc<Target>, kind: PipeKind) -> Result<Response<Body>, Infallible> {
+    let passed = match (kind, request.method()) {
+        (PipeKind::Tunnel, &Method::CONNECT) => tunnel(request, &target).await,
+        (PipeKind::Http, method) if method != Method::CONNECT => forward(request, &target).await,
+        _ => Err(StatusCode::METHOD_NOT_ALLOWED),
+    };
     Ok(passed.unwrap_or_else(empty))
 }
 
@@ -150,8 +172,11 @@ fn empty(status: StatusCode) -> Response<Body> {
 }
 
 /// Opens a tunnel, through which libgit2 speaks TLS with the server.
-async fn connect(request: Request<Incoming>, target: &Target) -> Result<Response<Body>, StatusCode> {
-    check(request.uri(), target, None)?;
+async fn tunnel(request: Request<Incoming>, target: &Target) -> Result<Response<Body>, StatusCode> {
+    match request.uri().authority() {
+        Some(authority) if target.is(authority, None) => {}
+        other => return Err(target.refuse(other.map_or("somewhere else", Authority::as_str))),
+    }
     let mut upstream = target.dial().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
     tokio::spawn(async move {
         if let Ok(upgraded) = hyper::upgrade::on(request).await {
@@ -162,14 +187,14 @@ async fn connect(request: Request<Incoming>, target: &Target) -> Result<Response
     Ok(empty(StatusCode::OK))
 }
 
-/// Passes one request on and its answer back.
+/// Passes one request on under the server's name, and its answer back.
 async fn forward(mut request: Request<Incoming>, target: &Target) -> Result<Response<Body>, StatusCode> {
-    check(request.uri(), target, Some(80))?;
+    let host = HeaderValue::try_from(target.host_header()).map_err(|_| StatusCode::BAD_REQUEST)?;
+    // Requests to a server name only the path; whatever else stands there is not passed on.
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
-    for hop in [CONNECTION, HeaderName::from_static("proxy-connection"), HeaderName::from_static("proxy-authorization")] {
-        request.headers_mut().remove(hop);
-    }
+    let own_address = request.headers_mut().insert(HOST, host);
+    request.headers_mut().remove(CONNECTION);
     let upstream = target.dial().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
     let broken = |error: hyper::Error| {
         target.meter.trouble(format!("`{}` did not answer as an HTTP server does: {error}", target.host));
@@ -180,17 +205,27 @@ async fn forward(mut request: Request<Incoming>, target: &Target) -> Result<Resp
     tokio::spawn(connection);
     let mut response = sender.send_request(request).await.map_err(broken)?;
     response.headers_mut().remove(CONNECTION);
+    keep_on_the_way(&mut response, target, own_address.as_ref())?;
     Ok(response.map(BodyExt::boxed))
 }
 
-fn check(uri: &Uri, target: &Target, default_port: Option<u16>) -> Result<(), StatusCode> {
-    match uri.authority() {
-        Some(authority) if target.is(authority, default_port) => Ok(()),
-        other => {
-            let elsewhere = other.map_or("somewhere else", Authority::as_str);
-            target.meter.trouble(format!("`{}` sends the fetch on to `{elsewhere}`, which is not followed", target.host));
-            Err(StatusCode::FORBIDDEN)
+/// A redirect within the server is led through the pipe; any other ends here.
+fn keep_on_the_way<B>(response: &mut Response<B>, target: &Target, own_address: Option<&HeaderValue>) -> Result<(), StatusCode> {
+    let Some(location) = response.headers().get(LOCATION).filter(|_| response.status().is_redirection()) else {
+        return Ok(());
+    };
+    let text = location.to_str().unwrap_or("(not text)");
+    let uri = text.parse::<Uri>().map_err(|_| target.refuse(text))?;
+    match (uri.scheme_str(), uri.authority()) {
+        (None, None) if text.starts_with('/') && !text.starts_with("//") => Ok(()),
+        (Some("http"), Some(authority)) if target.is(authority, Some(80)) => {
+            let own_address = own_address.and_then(|own| own.to_str().ok()).ok_or_else(|| target.refuse(text))?;
+            let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let led = HeaderValue::try_from(format!("http://{own_address}{path}")).map_err(|_| target.refuse(text))?;
+            response.headers_mut().insert(LOCATION, led);
+            Ok(())
         }
+        _ => Err(target.refuse(text)),
     }
 }
 

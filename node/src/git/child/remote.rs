@@ -70,7 +70,7 @@ pub(super) fn obtain(depot: &Depot, url: &GitUrl, wanted: &Wanted) -> Result<Oid
 struct Server<'a> {
     depot: &'a Depot,
     url: &'a GitUrl,
-    /// What libgit2 is given: for SSH the pipe's address in place of the host's.
+    /// What libgit2 is given: for SSH and plain HTTP the pipe's address in place of the host's.
     address: String,
     proxy: Option<String>,
     depth: i32,
@@ -87,18 +87,19 @@ impl<'a> Server<'a> {
         };
         match url.scheme() {
             GitScheme::Ssh => {
-                let pipe = depot.network()?.pipe(host, port, PipeKind::Direct)?;
+                let pipe = depot.network()?.pipe(host, port, PipeKind::Relay)?;
                 known_hosts::prepare(&depot.order().policy.ssh.known_hosts, host, port, pipe.port)?;
-                let mut address = url.as_url().clone();
-                let set = address.set_host(Some("127.0.0.1")).is_ok() && address.set_port(Some(pipe.port)).is_ok();
-                if !set {
-                    return Err(FetchError::failed(format!("`{url}` is not the address of a server")));
-                }
-                server.address = address.into();
+                server.address = by_pipe(url, &pipe)?;
                 server._pipe = Some(pipe);
             }
-            GitScheme::Https | GitScheme::Http => {
-                let pipe = depot.network()?.pipe(host, port, PipeKind::Proxy)?;
+            // libgit2 1.9 has a proxy connect to `https` servers, and goes to `http` servers itself.
+            GitScheme::Http => {
+                let pipe = depot.network()?.pipe(host, port, PipeKind::Http)?;
+                server.address = by_pipe(url, &pipe)?;
+                server._pipe = Some(pipe);
+            }
+            GitScheme::Https => {
+                let pipe = depot.network()?.pipe(host, port, PipeKind::Tunnel)?;
                 server.proxy = Some(format!("http://127.0.0.1:{}", pipe.port));
                 server._pipe = Some(pipe);
             }
@@ -281,6 +282,15 @@ impl<'a> Server<'a> {
         let words = if words.is_empty() { words } else { format!(" (the server says: {words})") };
         FetchError::failed(format!("cannot fetch {}: {said}{meaning}{words}", self.url)).into()
     }
+}
+
+/// The URL with the pipe in place of its host.
+fn by_pipe(url: &GitUrl, pipe: &Pipe) -> Result<String, FetchError> {
+    let mut address = url.as_url().clone();
+    if address.set_host(Some("127.0.0.1")).is_err() || address.set_port(Some(pipe.port)).is_err() {
+        return Err(FetchError::failed(format!("`{url}` is not the address of a server")));
+    }
+    Ok(address.into())
 }
 
 fn key(ssh: &SshSettings, user: &str) -> Result<Cred, git2::Error> {

@@ -1,0 +1,16 @@
+//! The fetch against real Git servers, hostile ones, and hostile repositories.
+
+#[path = "git/context.rs"]
+mod context;
+#[path = "git/limits.rs"]
+mod limits;
+#[path = "git/network.rs"]
+mod network;
+#[path = "git/refs.rs"]
+mod refs;
+#[path = "git/refusals.rs"]
+mod refusals;
+#[path = "git/submodules.rs"]
+mod submodules;
+#[path = "git/support.rs"]
+mod support;
