@@ -4,6 +4,8 @@
 mod context;
 #[path = "git/limits.rs"]
 mod limits;
+#[path = "git/ls_remote.rs"]
+mod ls_remote;
 #[path = "git/network.rs"]
 mod network;
 #[path = "git/refs.rs"]

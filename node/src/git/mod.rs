@@ -18,6 +18,9 @@
 //! repository ever meets the file system. The child ends when its standard input ends, and with it
 //! when its parent dies.
 //!
+//! The orchestrator's watcher asks the same child, as `longshore internal-ls-remote`, which commit
+//! a ref stands for ([`ls_remote_main`], [`shared::git`]).
+//!
 //! - [`order`]: what is asked for, and its limits
 //! - [`error`]: why it failed, as a [`shared::status::FailureReason`] that a user can act on
 //! - `wire`: what parent and child say to each other
@@ -32,7 +35,7 @@ pub mod order;
 mod process;
 mod wire;
 
-pub use child::main as child_main;
+pub use child::{ls_remote_main, main as child_main};
 pub use error::FetchError;
 pub use order::{BuiltinImages, ChildProgram, FetchLimits, FetchOrder, FetchPolicy, SshSettings};
 pub use process::{Context, Fetched, fetch};

@@ -1,7 +1,8 @@
 //! What is asked of a fetch, and how far it may go.
 
+pub use shared::git::{FetchPolicy, SshSettings};
+
 use serde::{Deserialize, Serialize};
-use shared::guard::GuardPolicy;
 use shared::source::{CommitId, GitRef, GitUrl, ImageRef, RepoPath};
 use shared::spec::Lang;
 use std::ffi::OsString;
@@ -69,37 +70,6 @@ impl Default for FetchLimits {
             submodules: 20,
             submodule_depth: 3,
         }
-    }
-}
-
-/// Where a fetch may go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FetchPolicy {
-    /// `file://` is allowed (`--allow-git-scheme file`).
-    pub file_allowed: bool,
-    /// Which addresses may be connected to.
-    pub guard: GuardPolicy,
-    /// How SSH servers are known and how the node proves itself to them.
-    pub ssh: SshSettings,
-}
-
-/// How SSH servers are known and how the node proves itself to them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SshSettings {
-    /// Files of known host keys, in OpenSSH's format; those that do not exist are left out.
-    pub known_hosts: Vec<PathBuf>,
-    /// The private key (`--ssh-key`); the node's ssh-agent is asked when absent.
-    pub key: Option<PathBuf>,
-    /// The socket of the node's ssh-agent.
-    pub agent: Option<PathBuf>,
-}
-
-impl Default for SshSettings {
-    /// The system's and the node's user's known hosts, and the ssh-agent of the environment.
-    fn default() -> Self {
-        let mut known_hosts = vec![PathBuf::from("/etc/ssh/ssh_known_hosts")];
-        known_hosts.extend(std::env::home_dir().map(|home| home.join(".ssh/known_hosts")));
-        Self { known_hosts, key: None, agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from) }
     }
 }
 

@@ -5,11 +5,12 @@ use super::Trouble;
 use super::meter::Meter;
 use super::network::Network;
 use super::remote::{self, Wanted};
+use super::server;
 use super::talk::Talk;
 use crate::git::error::FetchError;
 use crate::git::mirror;
 use crate::git::order::FetchOrder;
-use git2::{Odb, Oid, Repository, RepositoryInitOptions};
+use git2::{Odb, Oid, Repository};
 use shared::source::GitUrl;
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ impl Depot {
             Some(repo) => repo,
             None => {
                 mirror::remove_dir(&path).map_err(node)?;
-                init(&path).map_err(|error| FetchError::node("making a mirror", error.message()))?
+                server::init(&path).map_err(|error| FetchError::node("making a mirror", error.message()))?
             }
         };
         Ok(Self { repo, order: order.clone(), talk: talk.clone(), meter, network: OnceCell::new(), path, fresh })
@@ -99,13 +100,4 @@ impl Depot {
     pub(super) fn holds(&self, commit: Oid) -> bool {
         self.repo.find_commit(commit).and_then(|commit| commit.tree()).is_ok()
     }
-}
-
-fn init(path: &std::path::Path) -> Result<Repository, git2::Error> {
-    let mut options = RepositoryInitOptions::new();
-    options.bare(true).mkpath(true).no_reinit(true).external_template(false);
-    let repo = Repository::init_opts(path, &options)?;
-    // Also the first request of a connection, for which libgit2 takes no option, is not led elsewhere.
-    repo.config()?.set_str("http.followRedirects", "false")?;
-    Ok(repo)
 }

@@ -4,7 +4,9 @@
 //! - [`limits`]: what the process may use, set before the order is looked at
 //! - [`talk`], [`meter`]: what is said to the parent, and what is counted on the way
 //! - [`network`], [`known_hosts`]: the pipe that reaches only the vetted address; known SSH hosts
+//! - [`server`], [`refs`]: one server and the way to it; which of its refs is meant
 //! - [`remote`], [`depot`]: one server asked for one commit; the mirror that keeps what came
+//! - [`ls_remote`]: one server asked for one ref, without a mirror
 //! - [`tree`], [`census`]: one tree object read and vetted; a whole tree counted before it is used
 //! - [`gitmodules`], [`submodules`]: repositories within the repository
 //! - [`dockerfile`], [`builtin`], [`plan`]: what the image is made of
@@ -19,13 +21,18 @@ mod dockerignore;
 mod gitmodules;
 mod known_hosts;
 mod limits;
+mod ls_remote;
 mod meter;
 mod network;
 mod plan;
+mod refs;
 mod remote;
+mod server;
 mod submodules;
 mod talk;
 mod tree;
+
+pub use ls_remote::main as ls_remote_main;
 
 use super::error::FetchError;
 use super::mirror;
