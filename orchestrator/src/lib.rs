@@ -23,6 +23,7 @@ mod ingest;
 mod supervisor;
 mod service;
 mod telemetry;
+mod watcher;
 
 pub use command::Commands;
 pub use error::{CommandError, StartError};

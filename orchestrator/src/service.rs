@@ -8,6 +8,7 @@ use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::watch::{Announcer, Watch};
+use crate::watcher::Watcher;
 use shared::bus::{Bus, BusError};
 use shared::id::OrchestratorId;
 use std::sync::Arc;
@@ -108,7 +109,7 @@ impl Service {
         let telemetry =
             Telemetry { store: store.clone(), bus: Arc::clone(&bus), hub: watch.hub(), events: events.clone(), wake: Arc::clone(&wake) };
         let announcer = Announcer::new(watch.hub(), bus, recorded, me);
-        let _ = settings;
+        let watcher = Watcher::new(&settings, store, events, wake);
 
         let token = stop.clone();
         loops.spawn(async move { ("placer", Ok(placer.run(token).await)) });
@@ -120,6 +121,8 @@ impl Service {
         loops.spawn(async move { ("supervisor", Ok(supervisor.run(token).await)) });
         let token = stop.clone();
         loops.spawn(async move { ("telemetry", telemetry.run(token).await) });
+        let token = stop.clone();
+        loops.spawn(async move { ("watcher", Ok(watcher.run(token).await)) });
         loops.spawn(async move { ("announcer", announcer.run(stop).await) });
         loops
     }

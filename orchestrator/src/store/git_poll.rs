@@ -1,12 +1,13 @@
 //! Looking at repositories: who is due, and what a look found.
 
 use super::column::{JsonText, Time, now};
-use super::entity::{deployment, revision};
-use super::revise::Making;
-use super::{Store, StoreError, Tx};
 use super::dispatch::deployments_lock;
+use super::entity::{deployment, revision};
 use super::report::clean;
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+use super::revise::Making;
+use super::sql::ROWS_AT_ONCE;
+use super::{Store, StoreError, Tx};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, Value};
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::StatusEvent;
 use shared::source::{CommitId, GitSource, Source};
@@ -15,8 +16,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How soon a ref is looked at again while the newest revision has not said yet what it fetched.
-const UNDECIDED: Duration = Duration::from_secs(5);
 /// How much of an error is kept, in bytes.
 const ERROR_LIMIT: usize = 2048;
 
@@ -27,8 +26,8 @@ pub struct DuePoll {
     pub deployment_id: DeploymentId,
     /// What to look at.
     pub source: GitSource,
-    /// The commit that the ref named last time.
-    pub last_seen_commit: Option<CommitId>,
+    /// How long this look was waited for since one that failed; none after one that did not.
+    pub waited_after_failure: Option<Duration>,
 }
 
 /// What a look at a repository found.
@@ -55,7 +54,22 @@ pub struct PollsRecorded {
 struct Row {
     id: DeploymentId,
     source: JsonText<Source>,
-    last_seen_commit: Option<String>,
+    next_poll_at: Option<Time>,
+    last_polled_at: Option<Time>,
+    last_poll_error: Option<String>,
+}
+
+impl Row {
+    fn waited_after_failure(&self) -> Option<Duration> {
+        self.last_poll_error.as_ref()?;
+        // Clocks of several orchestrators may differ: what is negative counts as nothing.
+        Some((self.next_poll_at? - self.last_polled_at?).to_std().unwrap_or_default())
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Next {
+    next: Option<Time>,
 }
 
 impl Store {
@@ -79,32 +93,32 @@ impl Store {
             .push(") ORDER BY d.next_poll_at LIMIT ")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .locked_or_skipped("d")
-            .push(") RETURNING id, source, last_seen_commit")
+            .push(") RETURNING id, source, next_poll_at, last_polled_at, last_poll_error")
             .all(&*tx)
             .await?;
         tx.commit().await?;
         let due = rows.into_iter().filter_map(|row| {
+            let waited_after_failure = row.waited_after_failure();
             let Source::GitApp(source) = row.source.0 else { return None };
-            let last_seen_commit = row.last_seen_commit.and_then(|commit| CommitId::parse(&commit).ok());
-            Some(DuePoll { deployment_id: row.id, source, last_seen_commit })
+            Some(DuePoll { deployment_id: row.id, source, waited_after_failure })
         });
         Ok((token, due.collect()))
     }
 
-    /// When the next repository is due; none when none is watched.
+    /// When the next repository is due; none when none is watched. One that is claimed is due when
+    /// that claim lapses.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn git_poll_next(&self) -> Result<Option<Time>, StoreError> {
-        let next: Option<Option<Time>> = deployment::Entity::find()
-            .select_only()
-            .column_as(deployment::Column::NextPollAt.min(), "next")
-            .filter(deployment::Column::NextPollAt.is_not_null())
-            .filter(deployment::Column::DesiredState.eq(DesiredState::Running))
-            .into_tuple()
-            .one(self.reader())
+        let next: Vec<Next> = self
+            .sql(
+                "SELECT MIN(CASE WHEN poll_claimed_until > next_poll_at THEN poll_claimed_until ELSE next_poll_at END) AS next \
+                 FROM deployments WHERE next_poll_at IS NOT NULL AND desired_state = 'RUNNING'",
+            )
+            .all(self.reader())
             .await?;
-        Ok(next.flatten())
+        Ok(next.into_iter().find_map(|row| row.next))
     }
 
     /// Records what looks found. A commit that neither was seen before nor is what the newest
@@ -117,26 +131,43 @@ impl Store {
         let tx = self.write().await?;
         let deployments = deployments_lock(&tx, outcomes.iter().map(|outcome| outcome.deployment_id)).await?;
         let latest = latest_revisions(&tx, deployments.values()).await?;
-        let mut recorded = PollsRecorded::default();
+        let mut looked = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let Some(deployment) = deployments.get(&outcome.deployment_id) else { continue };
-            let about_this = matches!(&deployment.source.0, Source::GitApp(git) if git.url == outcome.source.url && git.git_ref == outcome.source.git_ref);
-            if deployment.poll_claim_token != Some(token) || !about_this {
+            if deployment.poll_claim_token != Some(token) || !is_about(outcome, deployment) {
                 continue;
             }
             let newest = deployment.latest_revision_id.and_then(|id| latest.get(&id));
-            let decision = outcome.found.as_ref().map(|commit| (commit, decide(deployment, newest, commit)));
-            record(&tx, deployment, outcome, &decision).await?;
-            if let Ok((commit, Decision::Deploy)) = decision {
-                if deployment.desired_state == DesiredState::Running {
-                    let making = Making::of(deployment, RevisionCause::NewCommit).at_commit(commit.clone());
-                    recorded.steps.extend(making.save(&tx, self.incarnation()).await?);
-                }
+            let meaning = outcome.found.as_ref().map(|commit| (commit, decide(deployment, newest, commit)));
+            looked.push(Looked { deployment, outcome, meaning });
+        }
+        let at = now();
+        for chunk in looked.chunks(ROWS_AT_ONCE) {
+            record(&tx, chunk, at).await?;
+        }
+        let mut recorded = PollsRecorded::default();
+        for Looked { deployment, meaning, .. } in looked {
+            if let Ok((commit, Decision::Deploy)) = meaning {
+                let making = Making::of(deployment, RevisionCause::NewCommit).at_commit(commit.clone());
+                recorded.steps.extend(making.save(&tx, self.incarnation()).await?);
             }
         }
         tx.commit().await?;
         Ok(recorded)
     }
+}
+
+/// One outcome, and what it means for its deployment.
+struct Looked<'a> {
+    deployment: &'a deployment::Model,
+    outcome: &'a PollOutcome,
+    meaning: Result<(&'a CommitId, Decision), &'a String>,
+}
+
+/// Whether the deployment still follows what was looked at.
+fn is_about(outcome: &PollOutcome, deployment: &deployment::Model) -> bool {
+    let Source::GitApp(git) = &deployment.source.0 else { return false };
+    git.url == outcome.source.url && git.git_ref == outcome.source.git_ref
 }
 
 /// What a found commit means.
@@ -146,20 +177,26 @@ enum Decision {
     Deploy,
     /// It is known.
     Known,
-    /// The newest revision may turn out to be about it: look again soon.
+    /// Not to be decided now: a later look finds it again.
     Undecided,
 }
 
 fn decide(deployment: &deployment::Model, newest: Option<&revision::Model>, found: &CommitId) -> Decision {
+    // Stopped while its repository was being looked at: the commit is for when it is started again.
+    if deployment.desired_state != DesiredState::Running {
+        return Decision::Undecided;
+    }
     if deployment.last_seen_commit.as_deref() == Some(found.as_str()) {
         return Decision::Known;
     }
     let Some(newest) = newest else { return Decision::Deploy };
     match newest.source_version.as_deref().or(newest.wanted_commit.as_deref()) {
+        // Also when it failed: the same commit is not tried for ever.
         Some(version) if version == found.as_str() => Decision::Known,
         // Nothing was seen of this ref before, and somebody chose an older commit on purpose.
         Some(_) if newest.cause == RevisionCause::Rollback && deployment.last_seen_commit.is_none() => Decision::Known,
         Some(_) => Decision::Deploy,
+        // It may turn out to be about this very commit.
         None if newest.status.is_open() => Decision::Undecided,
         // Given up before it fetched anything, by somebody who did not want it.
         None if newest.status == ApplicationStatus::Cancelled => Decision::Known,
@@ -167,33 +204,28 @@ fn decide(deployment: &deployment::Model, newest: Option<&revision::Model>, foun
     }
 }
 
-async fn record(
-    tx: &Tx<'_>,
-    deployment: &deployment::Model,
-    outcome: &PollOutcome,
-    decision: &Result<(&CommitId, Decision), &String>,
-) -> Result<(), StoreError> {
-    let at = now();
-    let mut changed = deployment::ActiveModel {
-        id: Set(deployment.id),
-        last_polled_at: Set(Some(at)),
-        next_poll_at: Set(Some(at + outcome.next_in)),
-        poll_claim_token: Set(None),
-        poll_claimed_until: Set(None),
-        ..Default::default()
-    };
-    match decision {
-        Ok((_, Decision::Undecided)) => {
-            changed.next_poll_at = Set(Some(at + outcome.next_in.min(UNDECIDED)));
-            changed.last_poll_error = Set(None);
-        }
-        Ok((commit, _)) => {
-            changed.last_seen_commit = Set(Some(commit.to_string()));
-            changed.last_poll_error = Set(None);
-        }
-        Err(error) => changed.last_poll_error = Set(Some(clean(error, ERROR_LIMIT))),
+async fn record(tx: &Tx<'_>, looked: &[Looked<'_>], at: Time) -> Result<(), StoreError> {
+    if looked.is_empty() {
+        return Ok(());
     }
-    deployment::Entity::update(changed).exec(&**tx).await?;
+    let rows = looked.iter().map(|looked| -> [Value; 4] {
+        let seen = match looked.meaning {
+            Ok((commit, Decision::Deploy | Decision::Known)) => Some(commit.to_string()),
+            Ok((_, Decision::Undecided)) | Err(_) => None,
+        };
+        let error = looked.meaning.err().map(|error| clean(error, ERROR_LIMIT));
+        [looked.deployment.id.into(), (at + looked.outcome.next_in).into(), seen.into(), error.into()]
+    });
+    tx.sql("UPDATE deployments SET last_polled_at = ")
+        .bind(at)
+        .push(
+            ", next_poll_at = v.column2, last_seen_commit = COALESCE(v.column3, last_seen_commit), last_poll_error = v.column4, \
+             poll_claim_token = NULL, poll_claimed_until = NULL FROM ",
+        )
+        .rows(rows)
+        .push(" WHERE deployments.id = v.column1")
+        .run(&**tx)
+        .await?;
     Ok(())
 }
 
