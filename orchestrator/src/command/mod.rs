@@ -79,7 +79,9 @@ pub struct NewImageSource {
 }
 
 impl Commands {
-    pub(crate) fn new(store: Store, git: GitPolicy, events: EventSink, wake: Arc<Wake>) -> Self {
+    /// Commands on a store. What they record goes to `events`; the loops behind `wake` go on.
+    #[must_use]
+    pub fn new(store: Store, git: GitPolicy, events: EventSink, wake: Arc<Wake>) -> Self {
         Self { queries: Queries::new(store.clone()), creations: Creations::new(store.clone()), store, git, events, wake }
     }
 

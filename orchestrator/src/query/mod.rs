@@ -19,7 +19,9 @@ pub struct Queries {
 }
 
 impl Queries {
-    pub(crate) fn new(store: Store) -> Self {
+    /// Queries on a store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
         Self { store }
     }
 }

@@ -1,0 +1,31 @@
+//! The store and what is asked of it, each test on SQLite and on Postgres.
+//!
+//! Postgres is the server of `LONGSHORE_TEST_DATABASE_URL`, where each test makes a database of its
+//! own and drops it at the end. `make test` starts one.
+
+#[macro_use]
+#[path = "store/stage.rs"]
+mod stage;
+
+#[path = "store/build_log.rs"]
+mod build_log;
+#[path = "store/connection.rs"]
+mod connection;
+#[path = "store/create.rs"]
+mod create;
+#[path = "store/dispatch.rs"]
+mod dispatch;
+#[path = "store/git_poll.rs"]
+mod git_poll;
+#[path = "store/lifecycle.rs"]
+mod lifecycle;
+#[path = "store/node.rs"]
+mod node;
+#[path = "store/query.rs"]
+mod query;
+#[path = "store/report.rs"]
+mod report;
+#[path = "store/revise.rs"]
+mod revise;
+#[path = "store/work.rs"]
+mod work;

@@ -1,0 +1,121 @@
+//! Claims and dispatch.
+
+use crate::stage::{LEASE, Stage, deploy_work, report};
+use orchestrator::store::Assignment;
+use shared::id::OrchestratorId;
+use shared::message::WorkRequest;
+use shared::status::ApplicationStatus as S;
+use std::collections::HashSet;
+use std::time::Duration;
+
+both! {
+    async fn two_claimers_never_get_the_same_revision(stage: Stage) {
+        for n in 0..40 {
+            stage.create(&format!("app-{n}")).await;
+        }
+        let second = stage.second_store().await;
+        let (me, you) = (OrchestratorId::new(), OrchestratorId::new());
+        let (mine, yours) =
+            tokio::join!(stage.store.claim_requested(me, None, 25, LEASE), second.claim_requested(you, None, 25, LEASE));
+        let (mine, yours) = (mine.unwrap(), yours.unwrap());
+        let claimed: Vec<_> = mine.revisions.iter().chain(&yours.revisions).map(|revision| revision.id).collect();
+        assert_eq!(claimed.iter().collect::<HashSet<_>>().len(), claimed.len());
+        let rest = stage.store.claim_requested(me, None, 100, LEASE).await.unwrap();
+        assert_eq!(claimed.len() + rest.revisions.len(), 40);
+        assert!(rest.revisions.is_sorted_by_key(|revision| revision.id));
+    }
+
+    async fn a_claim_that_ran_out_is_somebody_elses(stage: Stage) {
+        let node = stage.node("n1").await;
+        let deployment = stage.create("demo").await;
+        let slow = stage.store.claim_requested(OrchestratorId::new(), None, 10, Duration::ZERO).await.unwrap();
+        let quick = stage.store.claim_requested(OrchestratorId::new(), None, 10, LEASE).await.unwrap();
+        assert_eq!((slow.revisions.len(), quick.revisions.len()), (1, 1));
+        let assignment = Assignment { revision_id: slow.revisions[0].id, deployment_id: deployment.id, node_id: node.id };
+        assert!(stage.store.dispatch(slow.token, &[assignment]).await.unwrap().steps.is_empty());
+        assert_eq!(stage.store.dispatch(quick.token, &[assignment]).await.unwrap().steps.len(), 1);
+        assert!(stage.store.dispatch(quick.token, &[assignment]).await.unwrap().steps.is_empty(), "only once");
+        assert_eq!(stage.published().await.len(), 1);
+    }
+
+    async fn what_cannot_be_placed_says_why_and_stays(stage: Stage) {
+        let deployment = stage.create("demo").await;
+        let claim = stage.store.claim_requested(OrchestratorId::new(), None, 10, LEASE).await.unwrap();
+        let waiting = [(claim.revisions[0].id, "no node has joined yet".to_owned())];
+        stage.store.requested_wait(claim.token, &waiting).await.unwrap();
+        let revision = stage.latest(deployment.id).await;
+        assert_eq!((revision.status, revision.status_detail.as_deref()), (S::Requested, Some("no node has joined yet")));
+        assert_eq!(stage.path(revision.id).await, [S::Requested]);
+        let again = stage.store.claim_requested(OrchestratorId::new(), None, 10, LEASE).await.unwrap();
+        assert_eq!(again.revisions[0].status_detail.as_deref(), Some("no node has joined yet"));
+        let after = stage.store.claim_requested(OrchestratorId::new(), Some(again.revisions[0].id), 10, LEASE).await.unwrap();
+        assert!(after.revisions.is_empty());
+    }
+
+    async fn dispatch_places_reserves_and_orders_in_one(stage: Stage) {
+        let node = stage.node("n1").await;
+        let deployment = stage.create("demo").await;
+        assert_eq!(stage.dispatch_all(&node).await, 1);
+        let revision = stage.latest(deployment.id).await;
+        assert_eq!((revision.status, revision.epoch, revision.node_id), (S::Initialized, 1, Some(node.id)));
+        assert_eq!(stage.path(revision.id).await, [S::Requested, S::Initialized]);
+        assert_eq!(stage.deployment(deployment.id).await.node_id, Some(node.id));
+        let work = stage.published().await;
+        assert_eq!((work[0].epoch, work[0].revision, work[0].last_report_seq), (1, 1, 0));
+        assert_eq!(work[0].store, stage.store.incarnation());
+        let ports = &deploy_work(&work[0]).ports;
+        assert_eq!((ports.held.len(), ports.fresh.len()), (0, 8));
+        assert!(ports.fresh.iter().all(|port| (3000..3100).contains(port)));
+        assert!(stage.queries.ports_of(&[deployment.id]).await.unwrap().is_empty(), "reserved ones are not shown");
+    }
+
+    async fn each_deployment_gets_a_block_and_the_cursor_wraps(stage: Stage) {
+        let node = stage.node("n1").await;
+        stage.tamper("UPDATE nodes SET port_cursor = 65300").await;
+        for n in 0..5 {
+            stage.create(&format!("app-{n}")).await;
+        }
+        stage.dispatch_all(&node).await;
+        stage.create("app-5").await;
+        stage.dispatch_all(&node).await;
+        let mut work: Vec<WorkRequest> = stage.published().await;
+        work.sort_by_key(|work| work.deployment_name.clone());
+        let blocks: Vec<u16> = work.iter().map(|work| deploy_work(work).ports.fresh[0] / 100 * 100).collect();
+        assert_eq!(blocks, [65300, 65400, 3000, 3100, 3200, 3300]);
+        let all: Vec<u16> = work.iter().flat_map(|work| deploy_work(work).ports.fresh.clone()).collect();
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 48);
+    }
+
+    async fn full_blocks_are_skipped_however_many(stage: Stage) {
+        let node = stage.node("n1").await;
+        let deployment = stage.create("full").await;
+        // Blocks 3000 to 3499 are taken but for two ports.
+        let rows: Vec<String> = (3000..3500).filter(|port| ![3007, 3250].contains(port)).map(|port| format!("({port})")).collect();
+        stage
+            .tamper(&format!(
+                "INSERT INTO port_leases (node_id, port, deployment_id, state, created_at) SELECT n.id, v.column1, d.id, 'HELD', \
+                 n.created_at FROM nodes n, deployments d, (VALUES {}) AS v",
+                rows.join(",")
+            ))
+            .await;
+        stage.create("demo").await;
+        assert_eq!(stage.dispatch_all(&node).await, 2);
+        let work = stage.published().await;
+        let fresh: HashSet<u16> = work.iter().flat_map(|work| deploy_work(work).ports.fresh.clone()).collect();
+        assert_eq!(fresh.len(), 16);
+        assert!(fresh.contains(&3007) && fresh.contains(&3250));
+        assert!(fresh.iter().all(|port| [3007, 3250].contains(port) || (3500..3700).contains(port)), "{fresh:?}");
+        stage.deployment(deployment.id).await;
+    }
+
+    async fn one_action_at_a_time(stage: Stage) {
+        let node = stage.node("n1").await;
+        let deployment = stage.create("demo").await;
+        stage.dispatch_all(&node).await;
+        let work = stage.published().await;
+        stage.commands.redeploy(deployment.id, None).await.unwrap();
+        assert_eq!(stage.dispatch_all(&node).await, 0, "the first revision is still under way");
+        stage.store.reports_apply(&[report(&work[0], &node, 1, S::Cancelled)]).await.unwrap();
+        assert_eq!(stage.dispatch_all(&node).await, 1);
+    }
+}

@@ -1,0 +1,57 @@
+//! Heartbeats and silence.
+
+use crate::stage::{Stage, heartbeat};
+use shared::status::NodeStatus;
+use std::time::Duration;
+
+both! {
+    async fn the_first_heartbeat_registers(stage: Stage) {
+        let applied = stage.store.heartbeats_apply(&[heartbeat("n1"), heartbeat("n2"), heartbeat("n1")]).await.unwrap();
+        assert_eq!((applied.registered.len(), applied.changed.len()), (2, 2));
+        let names: Vec<_> = stage.queries.nodes_all().await.unwrap().into_iter().map(|node| node.name.to_string()).collect();
+        assert_eq!(names, ["n1", "n2"]);
+        let again = stage.store.heartbeats_apply(&[heartbeat("n1")]).await.unwrap();
+        assert!(again.registered.is_empty() && again.changed.len() == 1, "it was started again");
+    }
+
+    async fn only_news_is_told(stage: Stage) {
+        let mut beat = heartbeat("n1");
+        stage.store.heartbeats_apply(std::slice::from_ref(&beat)).await.unwrap();
+        beat.at += chrono::TimeDelta::seconds(5);
+        beat.load.memory_used_bytes = 12345;
+        assert!(stage.store.heartbeats_apply(std::slice::from_ref(&beat)).await.unwrap().changed.is_empty());
+        assert_eq!(stage.queries.node_by_name("n1").await.unwrap().unwrap().load.memory_used_bytes, 12345);
+        (beat.ready, beat.detail) = (false, Some("the engine does not\0 answer".to_owned()));
+        assert_eq!(stage.store.heartbeats_apply(std::slice::from_ref(&beat)).await.unwrap().changed.len(), 1);
+        let node = stage.queries.node_by_name("n1").await.unwrap().unwrap();
+        assert_eq!((node.status, node.detail.as_deref()), (NodeStatus::NotReady, Some("the engine does not\u{fffd} answer")));
+    }
+
+    async fn a_heartbeat_of_an_earlier_start_is_left_out(stage: Stage) {
+        let beat = heartbeat("n1");
+        let mut earlier = beat.clone();
+        earlier.started_at -= chrono::TimeDelta::hours(2);
+        earlier.ready = false;
+        stage.store.heartbeats_apply(&[beat]).await.unwrap();
+        stage.store.heartbeats_apply(&[earlier]).await.unwrap();
+        assert_eq!(stage.queries.node_by_name("n1").await.unwrap().unwrap().status, NodeStatus::Ready);
+    }
+
+    async fn silence_is_loss_and_a_heartbeat_ends_it(stage: Stage) {
+        let node = stage.node("n1").await;
+        assert!(stage.store.nodes_mark_lost(Duration::from_secs(20)).await.unwrap().is_empty());
+        stage.tamper("UPDATE nodes SET last_heartbeat_at = '2020-01-01T00:00:00+00:00'").await;
+        assert_eq!(stage.store.nodes_mark_lost(Duration::from_secs(20)).await.unwrap(), [node.id]);
+        assert!(stage.store.nodes_mark_lost(Duration::from_secs(20)).await.unwrap().is_empty(), "only once");
+        let lost = stage.queries.node_by_id(node.id).await.unwrap().unwrap();
+        assert_eq!((lost.status, lost.detail.as_deref()), (NodeStatus::Lost, Some("no heartbeat for 20 s")));
+        let back = stage.node("n1").await;
+        assert_eq!((back.id, back.status, back.detail), (node.id, NodeStatus::Ready, None));
+    }
+
+    async fn a_thousand_heartbeats_are_a_few_statements(stage: Stage) {
+        let beats: Vec<_> = (0..1000).map(|n| heartbeat(&format!("n{n}"))).collect();
+        assert_eq!(stage.store.heartbeats_apply(&beats).await.unwrap().registered.len(), 1000);
+        assert_eq!(stage.store.heartbeats_apply(&beats).await.unwrap().changed.len(), 0);
+    }
+}
