@@ -50,6 +50,10 @@ pub(crate) struct ApiError {
     correlation: Option<Uuid>,
 }
 
+/// The answer of a nullable field. In this order, and not the other way round: async-graphql then makes
+/// the field null and keeps what stands beside it, as the specification wants.
+pub(crate) type Maybe<T> = Option<Result<T, ApiError>>;
+
 impl ApiError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! What may be read.
 
 use crate::context::ContextExt;
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, Code, Maybe};
 use crate::input::DeploymentFilterInput;
 use crate::object::{Deployment, DeploymentConnection, Node, Revision};
 use crate::page::{nodes_price, page, page_price};
@@ -23,24 +23,8 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "Its id; then no name.")] id: Option<ID>,
         #[graphql(desc = "Its name; then no id.")] name: Option<String>,
-    ) -> Result<Option<Deployment>, ApiError> {
-        let queries = ctx.operator()?.queries();
-        let found = match By::of(id, name)? {
-            By::Id(id) => {
-                queries
-                    .deployment_by_id(parse_id::<DeploymentId>("deployment", &id)?)
-                    .await?
-            }
-            By::Name(name) => {
-                // What is not a name names nothing.
-                let name = DeploymentName::parse(&name)
-                    .map_err(|_| CommandError::not_found("deployment", &name))?;
-                queries.deployment_by_name(name.as_str()).await?
-            }
-        };
-        found
-            .map(|view| Some(view.into()))
-            .ok_or_else(|| no("deployment"))
+    ) -> Maybe<Deployment> {
+        Some(deployment(ctx, id, name).await)
     }
 
     /// Deployments, oldest first; those that are destroyed only when the filter says so.
@@ -72,14 +56,8 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Its id.")] id: ID,
-    ) -> Result<Option<Revision>, ApiError> {
-        let queries = ctx.operator()?.queries();
-        let found = queries
-            .revision_by_id(parse_id::<RevisionId>("revision", &id)?)
-            .await?;
-        found
-            .map(|view| Some(view.into()))
-            .ok_or_else(|| no("revision"))
+    ) -> Maybe<Revision> {
+        Some(revision(ctx, &id).await)
     }
 
     /// A node by its id or by its name.
@@ -88,19 +66,8 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "Its id; then no name.")] id: Option<ID>,
         #[graphql(desc = "Its name; then no id.")] name: Option<String>,
-    ) -> Result<Option<Node>, ApiError> {
-        let queries = ctx.operator()?.queries();
-        let found = match By::of(id, name)? {
-            By::Id(id) => queries.node_by_id(parse_id::<NodeId>("node", &id)?).await?,
-            By::Name(name) => {
-                let name =
-                    NodeName::parse(&name).map_err(|_| CommandError::not_found("node", &name))?;
-                queries.node_by_name(name.as_str()).await?
-            }
-        };
-        found
-            .map(|view| Some(view.into()))
-            .ok_or_else(|| no("node"))
+    ) -> Maybe<Node> {
+        Some(node(ctx, id, name).await)
     }
 
     /// All nodes, by name, also those that are lost.
@@ -109,6 +76,50 @@ impl Query {
         let nodes = ctx.operator()?.queries().nodes_all().await?;
         Ok(nodes.into_iter().map(Node::from).collect())
     }
+}
+
+async fn deployment(
+    ctx: &Context<'_>,
+    id: Option<ID>,
+    name: Option<String>,
+) -> Result<Deployment, ApiError> {
+    let queries = ctx.operator()?.queries();
+    let found = match By::of(id, name)? {
+        By::Id(id) => {
+            queries
+                .deployment_by_id(parse_id::<DeploymentId>("deployment", &id)?)
+                .await?
+        }
+        By::Name(name) => {
+            // What is not a name names nothing.
+            let name = DeploymentName::parse(&name)
+                .map_err(|_| CommandError::not_found("deployment", &name))?;
+            queries.deployment_by_name(name.as_str()).await?
+        }
+    };
+    found.map(Deployment::from).ok_or_else(|| no("deployment"))
+}
+
+async fn revision(ctx: &Context<'_>, id: &ID) -> Result<Revision, ApiError> {
+    let found = ctx
+        .operator()?
+        .queries()
+        .revision_by_id(parse_id::<RevisionId>("revision", id)?)
+        .await?;
+    found.map(Revision::from).ok_or_else(|| no("revision"))
+}
+
+async fn node(ctx: &Context<'_>, id: Option<ID>, name: Option<String>) -> Result<Node, ApiError> {
+    let queries = ctx.operator()?.queries();
+    let found = match By::of(id, name)? {
+        By::Id(id) => queries.node_by_id(parse_id::<NodeId>("node", &id)?).await?,
+        By::Name(name) => {
+            let name =
+                NodeName::parse(&name).map_err(|_| CommandError::not_found("node", &name))?;
+            queries.node_by_name(name.as_str()).await?
+        }
+    };
+    found.map(Node::from).ok_or_else(|| no("node"))
 }
 
 /// How something is named: by exactly one of two ways.

@@ -3,7 +3,7 @@
 use super::revision::{Revision, RevisionConnection};
 use super::source::{GitWatch, Source};
 use super::{Node, id, int};
-use crate::error::ApiError;
+use crate::error::{ApiError, Maybe};
 use crate::loader::{LabelsOf, NodeOf, PortsOf, RevisionOf, RevisionsOf, ServicesOf, load};
 use crate::page::{connection, list_price, page_price};
 use async_graphql::{Context, ID, Object, SimpleObject};
@@ -80,7 +80,7 @@ impl Deployment {
     }
 
     /// The node that it is placed on; none before it is placed.
-    async fn node(&self, ctx: &Context<'_>) -> Result<Option<Node>, ApiError> {
+    async fn node(&self, ctx: &Context<'_>) -> Maybe<Node> {
         node_of(ctx, self.view.node_id).await
     }
 
@@ -105,12 +105,12 @@ impl Deployment {
     }
 
     /// The revision that serves, or served last.
-    async fn active_revision(&self, ctx: &Context<'_>) -> Result<Option<Revision>, ApiError> {
+    async fn active_revision(&self, ctx: &Context<'_>) -> Maybe<Revision> {
         revision_of(ctx, self.view.active_revision_id).await
     }
 
     /// The newest revision, which may still be on its way.
-    async fn latest_revision(&self, ctx: &Context<'_>) -> Result<Option<Revision>, ApiError> {
+    async fn latest_revision(&self, ctx: &Context<'_>) -> Maybe<Revision> {
         revision_of(ctx, self.view.latest_revision_id).await
     }
 
@@ -161,22 +161,14 @@ impl Deployment {
 }
 
 /// The node with this id, through the loader.
-pub(super) async fn node_of(
-    ctx: &Context<'_>,
-    node: Option<NodeId>,
-) -> Result<Option<Node>, ApiError> {
-    let Some(node) = node else { return Ok(None) };
-    Ok(load(ctx, NodeOf(node)).await?.map(Node::from))
+pub(super) async fn node_of(ctx: &Context<'_>, node: Option<NodeId>) -> Maybe<Node> {
+    let found = load(ctx, NodeOf(node?)).await.transpose()?;
+    Some(found.map(Node::from))
 }
 
-async fn revision_of(
-    ctx: &Context<'_>,
-    revision: Option<RevisionId>,
-) -> Result<Option<Revision>, ApiError> {
-    let Some(revision) = revision else {
-        return Ok(None);
-    };
-    Ok(load(ctx, RevisionOf(revision)).await?.map(Revision::from))
+async fn revision_of(ctx: &Context<'_>, revision: Option<RevisionId>) -> Maybe<Revision> {
+    let found = load(ctx, RevisionOf(revision?)).await.transpose()?;
+    Some(found.map(Revision::from))
 }
 
 connection! {
@@ -267,8 +259,8 @@ impl PortLease {
 
     /// The node.
     async fn node(&self, ctx: &Context<'_>) -> Result<Node, ApiError> {
-        let node = node_of(ctx, Some(self.view.node_id)).await?;
-        node.ok_or_else(|| ApiError::internal(&LostNode(self.view.node_id)))
+        let node = node_of(ctx, Some(self.view.node_id)).await;
+        node.unwrap_or_else(|| Err(ApiError::internal(&LostNode(self.view.node_id))))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::deployment::node_of;
 use super::{Node, StatusEvent, id};
-use crate::error::ApiError;
+use crate::error::{ApiError, Maybe};
 use crate::loader::{EventsOf, load};
 use crate::page::{connection, list_price};
 use async_graphql::{Context, ID, Object};
@@ -76,7 +76,7 @@ impl Revision {
     }
 
     /// The node that it is placed on; none before it is placed.
-    async fn node(&self, ctx: &Context<'_>) -> Result<Option<Node>, ApiError> {
+    async fn node(&self, ctx: &Context<'_>) -> Maybe<Node> {
         node_of(ctx, self.view.node_id).await
     }
 

@@ -7,7 +7,7 @@ use shared::bus::local::LocalBus;
 #[tokio::test]
 async fn a_server_without_its_bus_is_alive_but_not_ready() {
     let bus = LocalBus::new();
-    let server = Server::start_on(bus.clone(), Metrics::detached()).await;
+    let (server, _service) = Server::without_loops(bus.clone(), Metrics::detached()).await;
     bus.close();
     let get = async |path: &str| server.client.get(server.url(path)).send().await.unwrap();
     assert_eq!(get("/healthz").await.status(), 200);

@@ -28,10 +28,15 @@ impl Server {
     }
 
     pub(crate) async fn start_with(metrics: Metrics) -> Self {
-        Self::start_on(LocalBus::new(), metrics).await
+        let (mut server, service) = Self::without_loops(LocalBus::new(), metrics).await;
+        server
+            .services
+            .spawn(async { service.run().await.unwrap() });
+        server
     }
 
-    pub(crate) async fn start_on(bus: LocalBus, metrics: Metrics) -> Self {
+    /// A server whose engine answers but does nothing by itself.
+    pub(crate) async fn without_loops(bus: LocalBus, metrics: Metrics) -> (Self, Service) {
         let data = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let (orchestrator, service) = engine(&data, bus, &stop).await;
@@ -44,14 +49,16 @@ impl Server {
         let address = server.local_addr();
         let mut services = JoinSet::new();
         services.spawn(server.run());
-        services.spawn(async { service.run().await.unwrap() });
-        Self {
-            address,
-            client: Client::new(),
-            stop,
-            services,
-            _data: data,
-        }
+        (
+            Self {
+                address,
+                client: Client::new(),
+                stop,
+                services,
+                _data: data,
+            },
+            service,
+        )
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
