@@ -17,6 +17,9 @@ mod error;
 mod lane;
 mod link;
 mod options;
+#[cfg(any(test, feature = "conformance"))]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "it is for tests: what it did not expect ends them")]
+pub mod test_broker;
 #[cfg(test)]
 mod tests;
 mod topology;

@@ -2,121 +2,18 @@
 //!
 //! `make test` starts a private broker and says where it is; each test has a virtual host of its own.
 
-mod management;
-
+use super::test_broker::{TestBroker, setting};
 use super::*;
 use crate::bus::conformance::{Fixture, PATIENCE, next, node, publish};
 use crate::secret::SecretString;
-use management::Management;
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use tokio::net::TcpListener;
 
-struct Broker {
-    management: Management,
-    vhost: String,
-    url: String,
-    buses: Mutex<Vec<Arc<AmqpBus>>>,
-}
-
-fn setting(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| {
-        panic!("{name} is not set: run `make test`, which starts a broker for this")
-    })
-}
-
-impl Broker {
-    async fn start() -> Self {
-        let management = Management::new(&setting("LONGSHORE_TEST_AMQP_MANAGEMENT"));
-        let vhost = format!("test-{}", uuid::Uuid::now_v7());
-        management.put(&format!("/api/vhosts/{vhost}")).await;
-        let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
-        let user = url.username().to_owned();
-        management
-            .put(&format!("/api/permissions/{vhost}/{user}"))
-            .await;
-        url.set_path(&vhost);
-        Self {
-            management,
-            vhost,
-            url: url.into(),
-            buses: Mutex::default(),
-        }
-    }
-
-    fn bus(&self, role: AmqpRole) -> Arc<AmqpBus> {
-        let bus = Arc::new(
-            AmqpBus::start(AmqpOptions {
-                url: self.url.clone().into(),
-                role,
-                tls: None,
-            })
-            .unwrap(),
-        );
-        self.buses.lock().unwrap().push(Arc::clone(&bus));
-        bus
-    }
-
-    /// Ends every connection of this test, as an operator or a failing network would.
-    async fn cut_connections(&self) -> usize {
-        let connections = self
-            .management
-            .get(&format!("/api/vhosts/{}/connections", self.vhost))
-            .await;
-        let names: Vec<String> = connections
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|one| one["name"].as_str().unwrap().to_owned())
-            .collect();
-        for name in &names {
-            self.management
-                .delete(&format!(
-                    "/api/connections/{}",
-                    name.replace(' ', "%20").replace('>', "%3E")
-                ))
-                .await;
-        }
-        names.len()
-    }
-}
-
-#[async_trait]
-impl Fixture for Broker {
-    fn orchestrator(&self) -> Arc<dyn Bus> {
-        self.bus(AmqpRole::Orchestrator)
-    }
-
-    fn node(&self, name: &NodeName) -> Arc<dyn Bus> {
-        self.bus(AmqpRole::Node(name.clone()))
-    }
-
-    async fn dead_letters(&self) -> Vec<(Vec<u8>, Option<String>)> {
-        let path = format!("/api/queues/{}/dead/get", self.vhost);
-        let ask = r#"{"count":10,"ackmode":"ack_requeue_true","encoding":"base64"}"#;
-        let letters = self.management.post(&path, ask).await;
-        letters
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(management::dead_letter)
-            .collect()
-    }
-
-    async fn finish(&self) {
-        let buses = std::mem::take(&mut *self.buses.lock().unwrap());
-        futures::future::join_all(buses.iter().map(|bus| bus.close())).await;
-        self.management
-            .delete(&format!("/api/vhosts/{}", self.vhost))
-            .await;
-    }
-}
-
-crate::conformance_tests!(Broker::start().await);
+crate::conformance_tests!(TestBroker::start().await);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_connections_lose_nothing() {
-    let broker = Broker::start().await;
+    let broker = TestBroker::start().await;
     let orchestrator = broker.orchestrator();
     let node = broker.node(&node("a"));
     let mut reports = orchestrator
@@ -167,7 +64,7 @@ async fn cut_connections_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_that_are_deleted_under_us_come_back() {
-    let broker = Broker::start().await;
+    let broker = TestBroker::start().await;
     let (orchestrator, name) = (broker.orchestrator(), node("a"));
     let node = broker.node(&name);
     orchestrator.declare_work_queue(&name).await.unwrap();
@@ -182,10 +79,7 @@ async fn queues_that_are_deleted_under_us_come_back() {
     publish(&*node, Address::Deployment, b"1").await;
     assert!(next(&mut reports).await.ack().await);
     for queue in ["deployment", "work.a"] {
-        broker
-            .management
-            .delete(&format!("/api/queues/{}/{queue}", broker.vhost))
-            .await;
+        broker.delete_queue(queue).await;
     }
     let refused = orchestrator
         .publish(Address::Work(name.clone()), b"2".to_vec())
@@ -207,13 +101,13 @@ async fn queues_that_are_deleted_under_us_come_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_vouches_for_the_sender_of_a_report() {
-    let broker = Broker::start().await;
+    let broker = TestBroker::start().await;
     let mut reports = broker
         .orchestrator()
         .consume(Subscription::Deployment, 4)
         .await
         .unwrap();
-    let user = url::Url::parse(&broker.url).unwrap().username().to_owned();
+    let user = url::Url::parse(broker.url()).unwrap().username().to_owned();
     publish(&*broker.node(&node("a")), Address::Deployment, b"x").await;
     let report = next(&mut reports).await;
     assert_eq!(report.sender, Some(user));
@@ -222,7 +116,7 @@ async fn the_broker_vouches_for_the_sender_of_a_report() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_declares_nothing_and_reads_only_its_own_queue() {
-    let broker = Broker::start().await;
+    let broker = TestBroker::start().await;
     let bus = broker.node(&node("a"));
     assert!(matches!(
         bus.declare_work_queue(&node("a")).await,
