@@ -18,7 +18,7 @@ pub(crate) const INTERNAL_LS_REMOTE: &str = shared::git::LS_REMOTE_COMMAND;
 
 /// Deploys Git repositories onto Docker machines, keeps them running and says what it does.
 #[derive(Debug, Parser)]
-#[command(name = "longshore", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "longshore", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -34,8 +34,8 @@ Example:
   longshore standalone                       # in one terminal
   longshore deploy hello --git https://git.example/team/hello.git --wait
 
-Every flag --some-flag is also the environment variable LONGSHORE_SOME_FLAG and the key some-flag of the
-settings file, at its top or in the table of its command. Flags win over the environment, that over the file.
+Every flag --some-flag is also the variable LONGSHORE_SOME_FLAG and the key some-flag of the settings
+file, at its top or in its command's table. Flags win over the environment, that over the file.
 Exit codes of client commands: see `longshore deploy --help`.";
 
 /// What to do.

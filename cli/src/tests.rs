@@ -3,3 +3,4 @@
 mod documents;
 mod help;
 mod precedence;
+mod settings_guide;
