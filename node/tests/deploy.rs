@@ -102,6 +102,24 @@ async fn a_candidate_that_exits_leaves_the_old_one_serving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_listens_elsewhere_is_told_where() {
+    let mut stage = Stage::new().await;
+    let elsewhere = WEB.replace("8000", "3000");
+    let impatient = "[config]\ndockerfile = \"Dockerfile\"\nport = 8000\n[health]\nstart_period = \"1s\"\ninterval = \"1s\"\nretries = 1\n";
+    stage.commit(&[
+        ("Dockerfile", &elsewhere),
+        ("index.html", "one\n"),
+        ("Config.toml", impatient),
+    ]);
+    stage.deploy().await;
+    let failed = stage.until(S::Failed).await;
+    let detail = failed.detail.unwrap();
+    assert!(detail.contains("nothing listens on port 8000"), "{detail}");
+    assert!(detail.contains("the container listens on 3000"), "{detail}");
+    stage.until_containers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_is_seen_and_over() {
     let mut stage = Stage::new().await;
     stage.commit(&[("Dockerfile", WEB), ("index.html", "one\n")]);

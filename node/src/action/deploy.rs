@@ -20,7 +20,7 @@ use crate::journal::{
 use crate::runtime::{EngineEvent, Resolved, RuntimeError, StepError};
 use chrono::Utc;
 use shared::message::{DeployWork, LeasedPort};
-use shared::status::{ApplicationStatus as S, FailureReason};
+use shared::status::{ApplicationStatus as S, FailureReason, Method};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -84,9 +84,12 @@ async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, 
     action.report(S::Fetching, StepReport::default()).await?;
     let tree = fetch(action, work).await?;
     let mut resolved = tree.resolved().clone();
-    if let Some(method) = work.method {
-        resolved.spec.method = method;
+    if work.method.is_some_and(|method| method != Method::Rolling) {
+        action
+            .log
+            .system("only the method rolling is available in this release; it is used");
     }
+    resolved.spec.method = Method::Rolling;
     action
         .report(
             S::Building,

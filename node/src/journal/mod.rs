@@ -265,3 +265,6 @@ fn parse<T: serde::de::DeserializeOwned>(
 ) -> Result<T, JournalError> {
     serde_json::from_slice(value).map_err(|source| JournalError::Row { table, source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,8 @@ pub struct Container {
     pub ports: Vec<(u16, u16)>,
     /// All its labels.
     pub labels: HashMap<String, String>,
+    /// Its first process, on the engine's own host.
+    pub pid: Option<u32>,
     /// When it was last started.
     pub started_at: Option<DateTime<Utc>>,
     /// When it last ended.
@@ -112,6 +114,10 @@ pub(super) fn read(container: ContainerInspectResponse) -> Container {
         address,
         ports: read_ports(settings.ports.unwrap_or_default()),
         labels,
+        pid: state
+            .pid
+            .and_then(|pid| pid.try_into().ok())
+            .filter(|pid| *pid > 0),
         started_at: state.started_at.as_deref().and_then(time),
         finished_at: state.finished_at.as_deref().and_then(time),
         health: health(&state),

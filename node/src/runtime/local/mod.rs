@@ -1,6 +1,7 @@
 //! The world as it is: Git, the Docker Engine and the port forwarder of this machine.
 
 mod containers;
+mod listening;
 mod source;
 
 use super::{
@@ -276,8 +277,15 @@ impl Runtime for LocalRuntime {
         Ok(())
     }
 
-    async fn listening(&self, _container: &str) -> Vec<u16> {
-        Vec::new()
+    async fn listening(&self, container: &str) -> Vec<u16> {
+        if self.exposure() == Exposure::Published {
+            // The process is on the engine's host, not here.
+            return Vec::new();
+        }
+        match self.engine.container(container).await {
+            Ok(Some(found)) => found.pid.map(listening::ports_of).unwrap_or_default(),
+            Ok(None) | Err(_) => Vec::new(),
+        }
     }
 
     async fn probe(
