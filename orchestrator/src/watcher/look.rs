@@ -220,7 +220,7 @@ mod tests {
             r#"read question; echo '{"say":"found","commit":"--x"}'"#,
             "yes",
         ] {
-            let seen = look(script, LIMIT).await;
+            let seen = look(script, Duration::from_secs(2)).await;
             assert!(matches!(seen, Err(LookError::Machine { .. } | LookError::Timeout { .. })), "{script}: {seen:?}");
         }
     }
