@@ -5,6 +5,7 @@
 
 use crate::event::{EventSink, Wake};
 use crate::store::{ReportsApplied, Store, StoreError};
+use futures::future::join_all;
 use shared::bus::{Bus, BusError, Consumer, Delivery, Subscription};
 use shared::message::{NodeReport, StatusReport, WorkReceipt, WorkRefused, decode};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl Ingest {
         let mut consumer = self.bus.consume(Subscription::Deployment, PREFETCH).await?;
         while let Some(Some(first)) = stop.run_until_cancelled(consumer.next()).await {
             let batch = self.open(first, &mut consumer).await;
-            self.settle(batch).await;
+            self.settle(batch, &stop).await;
         }
         Ok(())
     }
@@ -54,17 +55,27 @@ impl Ingest {
         batch
     }
 
-    async fn settle(&self, batch: Vec<Opened>) {
-        match self.apply(batch.iter().flat_map(|opened| &opened.reports)).await {
-            Ok(()) => acknowledge(batch).await,
-            Err(error) if error.is_transient() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "reports could not be recorded; they are delivered again");
-                for opened in batch {
-                    opened.delivery.requeue().await;
+    /// Records a batch and answers its deliveries. While the database does not answer the batch is
+    /// held: what is given back too often ends among the dead letters, and these are good reports.
+    /// When `stop` comes first they go back, to whoever takes over.
+    async fn settle(&self, batch: Vec<Opened>, stop: &CancellationToken) {
+        let mut is_said = false;
+        loop {
+            match self.apply(batch.iter().flat_map(|opened| &opened.reports)).await {
+                Ok(()) => return acknowledge(batch).await,
+                Err(error) if error.is_about_the_data() => {
+                    return self.settle_one_by_one(batch, error).await;
                 }
-                tokio::time::sleep(PAUSE).await;
+                Err(error) => {
+                    if !is_said {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "reports could not be recorded yet; trying again");
+                        is_said = true;
+                    }
+                    if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                        return;
+                    }
+                }
             }
-            Err(error) => self.settle_one_by_one(batch, error).await,
         }
     }
 
@@ -74,8 +85,8 @@ impl Ingest {
         for opened in batch {
             match self.apply(opened.reports.iter()).await {
                 Ok(()) => acknowledge(vec![opened]).await,
-                Err(error) if error.is_transient() => opened.delivery.requeue().await,
-                Err(error) => bury(opened.delivery, &error.to_string()).await,
+                Err(error) if error.is_about_the_data() => bury(opened.delivery, &error.to_string()).await,
+                Err(_) => opened.delivery.requeue().await,
             }
         }
     }
@@ -112,11 +123,12 @@ struct Opened {
     reports: Vec<NodeReport>,
 }
 
+/// Answers all at once: one after the other each would wait for its turn on the wire.
 async fn acknowledge(batch: Vec<Opened>) {
-    for opened in batch {
-        if !opened.delivery.ack().await {
-            tracing::debug!("an acknowledgement came too late; the reports come again and change nothing");
-        }
+    let answers = join_all(batch.into_iter().map(|opened| opened.delivery.ack())).await;
+    let late = answers.into_iter().filter(|is_ours| !is_ours).count();
+    if late > 0 {
+        tracing::debug!(late, "acknowledgements came too late; the reports come again and change nothing");
     }
 }
 

@@ -7,6 +7,7 @@
 //! Locks are always taken in one order, so that transactions wait for each other but never in a
 //! circle: deployments by id, then revisions by id, then nodes by id, then the rest.
 
+mod blame;
 mod build_log;
 mod cancel;
 mod claim;
@@ -20,6 +21,7 @@ mod git_poll;
 mod ledger;
 mod lifecycle;
 mod node;
+mod placement;
 mod report;
 mod revise;
 mod sql;

@@ -152,6 +152,14 @@ impl Fleet {
         }
     }
 
+    /// Takes the database away: connections are cut and new ones refused; or gives it back.
+    pub(crate) async fn database_answers(&self, answers: bool) {
+        let Home::Postgres { admin, name } = &self.database else { panic!("only a server can go away") };
+        as_admin(admin, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {answers}")).await;
+        let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        as_admin(admin, &cut).await;
+    }
+
     /// A node that takes work.
     pub(crate) async fn node(&self, name: &str) -> FakeNode {
         let node = FakeNode::start(self, name).await;

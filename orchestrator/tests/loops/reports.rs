@@ -1,6 +1,6 @@
 //! Reports that come twice, late, in disorder, from the wrong node or as nonsense.
 
-use crate::fleet::until;
+use crate::fleet::{Fleet, until};
 use shared::message::NodeReport;
 use shared::status::ApplicationStatus as S;
 
@@ -87,4 +87,26 @@ everywhere! {
         fleet.until_status(work.revision_id, S::Running).await;
         until("all of it is read", async || fleet.path(work.revision_id).await == WAY).await;
     }
+}
+
+/// Longer than a report may be given back twice a second before it counts as dead.
+const OUTAGE: std::time::Duration = std::time::Duration::from_secs(12);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_goes_away_delays_reports_and_loses_none() {
+    let play = async |fleet: &mut Fleet| {
+        let mut node = fleet.node("n1").await;
+        fleet.create("demo").await;
+        let work = node.next_work().await;
+        fleet.database_answers(false).await;
+        until("the outage is noticed", async || fleet.orchestrator().health().await.database.is_err()).await;
+        node.deploy(&work).await;
+        // The fault itself lasts.
+        tokio::time::sleep(OUTAGE).await;
+        fleet.database_answers(true).await;
+        until("the outage is over", async || fleet.orchestrator().health().await.database.is_ok()).await;
+        fleet.until_status(work.revision_id, S::Running).await;
+        assert_eq!(fleet.path(work.revision_id).await, WAY);
+    };
+    Fleet::on_postgres_and_rabbitmq().await.run(play).await;
 }
