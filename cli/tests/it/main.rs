@@ -1,5 +1,12 @@
 //! The client commands as processes, against a server that plays a script.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod fake;
 mod run;
 mod wait;
