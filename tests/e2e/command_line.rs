@@ -1,9 +1,9 @@
 //! What `longshore deploy --wait` tells a CI job, and the commands a person uses.
 
+use crate::process::{Standalone, longshore, longshore_as};
 use testkit::fixture::{DOCKERFILE, hello, with_dockerfile};
 use testkit::free_port;
 use testkit::git_server::GitServer;
-use crate::process::{Standalone, longshore, longshore_as};
 
 #[tokio::test]
 async fn the_exit_code_tells_what_became_of_a_deployment() {
@@ -11,21 +11,62 @@ async fn the_exit_code_tells_what_became_of_a_deployment() {
     let server = Standalone::start().await;
     let url = &server.api.url;
 
-    let broken = git.repository("broken", &with_dockerfile("FROM busybox\nRUN echo the-reason >&2; exit 7\n"));
-    let failed = longshore(url, &["deploy", "broken", "--git", &broken.url, "--poll-seconds", "0", "--wait"]).await;
+    let broken = git.repository(
+        "broken",
+        &with_dockerfile("FROM busybox\nRUN echo the-reason >&2; exit 7\n"),
+    );
+    let failed = longshore(
+        url,
+        &[
+            "deploy",
+            "broken",
+            "--git",
+            &broken.url,
+            "--poll-seconds",
+            "0",
+            "--wait",
+        ],
+    )
+    .await;
     assert_eq!(failed.code, 3, "failed and nothing serves: {failed:?}");
-    assert!(format!("{}{}", failed.stdout, failed.stderr).contains("the-reason"), "the build log is shown: {failed:?}");
+    assert!(
+        format!("{}{}", failed.stdout, failed.stderr).contains("the-reason"),
+        "the build log is shown: {failed:?}"
+    );
 
     let good = git.repository("good", &hello("one"));
-    let deploy = ["deploy", "good", "--git", &good.url, "--poll-seconds", "0", "--wait"];
+    let deploy = [
+        "deploy",
+        "good",
+        "--git",
+        &good.url,
+        "--poll-seconds",
+        "0",
+        "--wait",
+    ];
     let ran = longshore(url, &deploy).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     good.commit("bad", &[("Dockerfile", "FROM busybox\nRUN exit 7\n")]);
     let candidate = longshore(url, &deploy).await;
-    assert_eq!(candidate.code, 2, "failed and the old one still serves: {candidate:?}");
+    assert_eq!(
+        candidate.code, 2,
+        "failed and the old one still serves: {candidate:?}"
+    );
 
     good.commit("slow", &[("Dockerfile", "FROM busybox\nRUN sleep 600\n")]);
-    let slow = longshore(url, &["deploy", "good", "--git", &good.url, "--wait", "--timeout", "3s"]).await;
+    let slow = longshore(
+        url,
+        &[
+            "deploy",
+            "good",
+            "--git",
+            &good.url,
+            "--wait",
+            "--timeout",
+            "3s",
+        ],
+    )
+    .await;
     assert_eq!(slow.code, 5, "timed out: {slow:?}");
     let cancelled = longshore(url, &["deployment", "cancel", "good"]).await;
     assert_eq!(cancelled.code, 0, "{cancelled:?}");
@@ -49,18 +90,37 @@ async fn a_superseded_deploy_says_so() {
     let git = GitServer::start().await;
     let server = Standalone::start().await;
     let repository = git.repository("twice", &with_dockerfile("FROM busybox\nRUN sleep 600\n"));
-    let arguments = ["deploy", "twice", "--git", &repository.url, "--poll-seconds", "0", "--wait"];
+    let arguments = [
+        "deploy",
+        "twice",
+        "--git",
+        &repository.url,
+        "--poll-seconds",
+        "0",
+        "--wait",
+    ];
     let waiting = longshore(&server.api.url, &arguments);
     let newer = async {
         let deployment = testkit::eventually("the first is building", || async {
             let query = "{ deployments { nodes { id status } } }";
-            let list = server.api.data(query, serde_json::json!({})).await["deployments"]["nodes"].clone();
-            list.as_array()?.iter().find(|one| one["status"] == "BUILDING").cloned()
+            let list =
+                server.api.data(query, serde_json::json!({})).await["deployments"]["nodes"].clone();
+            list.as_array()?
+                .iter()
+                .find(|one| one["status"] == "BUILDING")
+                .cloned()
         })
         .await;
         repository.commit("quick", &[("Dockerfile", DOCKERFILE)]);
         let id = deployment["id"].as_str().expect("an id");
-        assert!(server.api.act("redeployDeployment", id).await.errors.is_empty());
+        assert!(
+            server
+                .api
+                .act("redeployDeployment", id)
+                .await
+                .errors
+                .is_empty()
+        );
         server.api.until_latest(id, 2, "RUNNING").await;
     };
     let (waited, ()) = tokio::join!(waiting, newer);
@@ -74,21 +134,68 @@ async fn every_list_and_show_has_a_json_form() {
     let server = Standalone::start().await;
     let url = &server.api.url;
     let repository = git.repository("json", &hello("one"));
-    let arguments = ["deploy", "json", "--git", &repository.url, "--poll-seconds", "0", "--wait", "--output", "json"];
+    let arguments = [
+        "deploy",
+        "json",
+        "--git",
+        &repository.url,
+        "--poll-seconds",
+        "0",
+        "--wait",
+        "--output",
+        "json",
+    ];
     assert_eq!(longshore(url, &arguments).await.code, 0);
-    assert!(longshore(url, &["deployment", "list", "--output", "json"]).await.json().to_string().contains("\"json\""));
-    assert!(longshore(url, &["deployment", "show", "json", "--output", "json"]).await.json().to_string().contains("RUNNING"));
-    assert!(longshore(url, &["node", "list", "--output", "json"]).await.json().to_string().contains("READY"));
+    assert!(
+        longshore(url, &["deployment", "list", "--output", "json"])
+            .await
+            .json()
+            .to_string()
+            .contains("\"json\"")
+    );
+    assert!(
+        longshore(url, &["deployment", "show", "json", "--output", "json"])
+            .await
+            .json()
+            .to_string()
+            .contains("RUNNING")
+    );
+    assert!(
+        longshore(url, &["node", "list", "--output", "json"])
+            .await
+            .json()
+            .to_string()
+            .contains("READY")
+    );
     let log = longshore(url, &["deployment", "logs", "json", "--build"]).await;
     assert!(log.stdout.contains("COPY index.html"), "{log:?}");
     for verb in ["stop", "start", "restart"] {
         let done = longshore(url, &["deployment", verb, "json"]).await;
         assert_eq!(done.code, 0, "{verb}: {done:?}");
         let settled = if verb == "stop" { "STOPPED" } else { "RUNNING" };
-        let id = server.api.data("{ deployment(name: \"json\") { id } }", serde_json::json!({})).await;
-        server.api.until_status(id["deployment"]["id"].as_str().expect("an id"), settled).await;
+        let id = server
+            .api
+            .data(
+                "{ deployment(name: \"json\") { id } }",
+                serde_json::json!({}),
+            )
+            .await;
+        server
+            .api
+            .until_status(id["deployment"]["id"].as_str().expect("an id"), settled)
+            .await;
     }
-    assert_eq!(longshore(url, &["deployment", "destroy", "json", "--yes"]).await.code, 0);
-    assert_ne!(longshore(url, &["deployment", "show", "nothing-like-it"]).await.code, 0);
+    assert_eq!(
+        longshore(url, &["deployment", "destroy", "json", "--yes"])
+            .await
+            .code,
+        0
+    );
+    assert_ne!(
+        longshore(url, &["deployment", "show", "nothing-like-it"])
+            .await
+            .code,
+        0
+    );
     server.clean_up().await;
 }

@@ -1,9 +1,9 @@
 //! Every folder of `examples/` deploys and answers.
 
-use testkit::body_of;
-use testkit::git_server::GitServer;
 use crate::process::Standalone;
 use std::path::Path;
+use testkit::body_of;
+use testkit::git_server::GitServer;
 
 #[tokio::test]
 async fn all_four_examples_build_and_answer() {
@@ -19,7 +19,9 @@ async fn all_four_examples_build_and_answer() {
     for (name, id) in &ids {
         let running = server.api.until_status(id, "RUNNING").await;
         let url = running["url"].as_str().expect("a URL");
-        let body = body_of(url).await.unwrap_or_else(|| panic!("{name} answers at {url}"));
+        let body = body_of(url)
+            .await
+            .unwrap_or_else(|| panic!("{name} answers at {url}"));
         assert!(body.to_lowercase().contains("hello"), "{name}: {body}");
     }
     server.clean_up().await;

@@ -1,26 +1,45 @@
 //! The fleet: an orchestrator on Postgres and RabbitMQ, and nodes with queues of their own.
 
+use crate::process::{Role, kill_children_of};
+use serde_json::json;
+use std::path::Path;
 use testkit::api::Api;
 use testkit::docker;
 use testkit::fixture::hello;
 use testkit::git_server::GitServer;
-use crate::process::{Role, kill_children_of};
 use testkit::services::{Broker, Database};
 use testkit::{body_of, eventually, free_port};
-use serde_json::json;
-use std::path::Path;
 
 fn start_orchestrator(directory: &Path, listen: &str, database: &str, broker: &str) -> Role {
     let log = directory.join("orchestrator.log");
-    let arguments =
-        ["orchestrator", "--database-url", database, "--amqp-url", broker, "--listen", listen, "--allow-hosts", "127.0.0.1"];
+    let arguments = [
+        "orchestrator",
+        "--database-url",
+        database,
+        "--amqp-url",
+        broker,
+        "--listen",
+        listen,
+        "--allow-hosts",
+        "127.0.0.1",
+    ];
     Role::start(&log, &arguments)
 }
 
 fn start_node(directory: &Path, name: &str, broker: &str) -> Role {
     let state = directory.join(name);
     let state = state.to_str().expect("UTF-8");
-    let arguments = ["node", "--name", name, "--amqp-url", broker, "--state-dir", state, "--allow-hosts", "127.0.0.1"];
+    let arguments = [
+        "node",
+        "--name",
+        name,
+        "--amqp-url",
+        broker,
+        "--state-dir",
+        state,
+        "--allow-hosts",
+        "127.0.0.1",
+    ];
     Role::start(&directory.join(format!("{name}.log")), &arguments)
 }
 
@@ -39,9 +58,18 @@ async fn work_goes_to_every_node_through_its_own_queue_and_a_new_node_gets_some(
     // Without a node a deployment waits, says why, and goes on by itself.
     let waiting = api.create_git("app-0", &repository.url).await;
     let waiting = waiting["id"].as_str().expect("an id").to_owned();
-    let reason = api.until(&waiting, "it says why it waits", |now| now["statusDetail"].as_str().is_some_and(|text| text.contains("node"))).await;
+    let reason = api
+        .until(&waiting, "it says why it waits", |now| {
+            now["statusDetail"]
+                .as_str()
+                .is_some_and(|text| text.contains("node"))
+        })
+        .await;
     assert_eq!(reason["status"], "REQUESTED");
-    let nodes = [start_node(directory.path(), "alpha", &broker.url), start_node(directory.path(), "beta", &broker.url)];
+    let nodes = [
+        start_node(directory.path(), "alpha", &broker.url),
+        start_node(directory.path(), "beta", &broker.url),
+    ];
     for name in ["alpha", "beta"] {
         api.until_node(name, "READY").await;
     }
@@ -49,13 +77,20 @@ async fn work_goes_to_every_node_through_its_own_queue_and_a_new_node_gets_some(
 
     let mut ids = vec![waiting];
     for number in 1..4 {
-        let deployment = api.create_git(&format!("app-{number}"), &repository.url).await;
+        let deployment = api
+            .create_git(&format!("app-{number}"), &repository.url)
+            .await;
         ids.push(deployment["id"].as_str().expect("an id").to_owned());
     }
     let mut used = std::collections::BTreeSet::new();
     for id in &ids {
         let running = api.until_status(id, "RUNNING").await;
-        assert_eq!(body_of(running["url"].as_str().expect("a URL")).await.as_deref(), Some("one"));
+        assert_eq!(
+            body_of(running["url"].as_str().expect("a URL"))
+                .await
+                .as_deref(),
+            Some("one")
+        );
         used.insert(running["node"]["name"].as_str().expect("a node").to_owned());
     }
     assert_eq!(used.into_iter().collect::<Vec<_>>(), ["alpha", "beta"]);
@@ -73,7 +108,10 @@ async fn work_goes_to_every_node_through_its_own_queue_and_a_new_node_gets_some(
 
     let queues = broker.queues().await;
     for name in ["work.alpha", "work.beta", "work.gamma", "deployment"] {
-        let found = queues.iter().find(|(queue, _)| queue == name).unwrap_or_else(|| panic!("{name} in {queues:?}"));
+        let found = queues
+            .iter()
+            .find(|(queue, _)| queue == name)
+            .unwrap_or_else(|| panic!("{name} in {queues:?}"));
         assert_eq!(found.1, "quorum", "{name}");
     }
 
@@ -105,16 +143,31 @@ async fn database_and_broker_may_come_late_and_go_for_a_while() {
     let (broker_link, broker_at) = testkit::proxy::Link::tcp(&broker.address()).await;
     let listen = format!("127.0.0.1:{}", free_port());
     let amqp = broker.url_by(broker_at);
-    let mut orchestrator = start_orchestrator(directory.path(), &listen, &database.url_by(database_at), &amqp);
+    let mut orchestrator = start_orchestrator(
+        directory.path(),
+        &listen,
+        &database.url_by(database_at),
+        &amqp,
+    );
     let node = start_node(directory.path(), "delta", &amqp);
     let api = Api::new(&format!("http://{listen}"));
 
     // Down at start: they wait and say so.
-    eventually("the orchestrator says that the database is away", || async {
-        orchestrator.log().to_lowercase().contains("database").then_some(())
+    eventually(
+        "the orchestrator says that the database is away",
+        || async {
+            orchestrator
+                .log()
+                .to_lowercase()
+                .contains("database")
+                .then_some(())
+        },
+    )
+    .await;
+    eventually("the node says that the broker is away", || async {
+        node.log().to_lowercase().contains("broker").then_some(())
     })
     .await;
-    eventually("the node says that the broker is away", || async { node.log().to_lowercase().contains("broker").then_some(()) }).await;
     assert!(orchestrator.ended().is_none(), "it waits");
     database_link.mend().await;
     broker_link.mend().await;
@@ -128,7 +181,13 @@ async fn database_and_broker_may_come_late_and_go_for_a_while() {
     // The broker goes away: the wish is still accepted, the application still answers, and the
     // work is done when it is back.
     broker_link.cut();
-    eventually("readyz says so", || async { testkit::body_of(&format!("{}/readyz", api.url)).await.is_none().then_some(()) }).await;
+    eventually("readyz says so", || async {
+        testkit::body_of(&format!("{}/readyz", api.url))
+            .await
+            .is_none()
+            .then_some(())
+    })
+    .await;
     repository.commit("second", &[("index.html", "two")]);
     assert!(api.act("redeployDeployment", &id).await.errors.is_empty());
     assert_eq!(body_of(&url).await.as_deref(), Some("one"));

@@ -5,7 +5,12 @@
 //! They need what `make test` provides: a Docker Engine with the base images, and for `fleet`
 //! `LONGSHORE_TEST_DATABASE_URL` and `LONGSHORE_TEST_AMQP_URL` (+ `_MANAGEMENT`). Without it they
 //! fail and say so.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails loudly"
+)]
 
 mod bad_input;
 mod command_line;

@@ -1,11 +1,11 @@
 //! The Docker Engine is away: at the start, and while things run.
 
+use crate::process::Standalone;
+use testkit::body_of;
 use testkit::docker;
 use testkit::fixture::hello;
 use testkit::git_server::GitServer;
-use crate::process::Standalone;
 use testkit::proxy::Link;
-use testkit::body_of;
 
 #[tokio::test]
 async fn a_node_without_its_engine_is_not_ready_says_why_and_recovers() {
@@ -18,10 +18,24 @@ async fn a_node_without_its_engine_is_not_ready_says_why_and_recovers() {
     let server = Standalone::start_with(&["--docker-host", &host, "--name", "outage"]).await;
 
     let node = server.api.until_node("outage", "NOT_READY").await;
-    assert!(node["detail"].as_str().unwrap_or("").to_lowercase().contains("docker"), "{node}");
+    assert!(
+        node["detail"]
+            .as_str()
+            .unwrap_or("")
+            .to_lowercase()
+            .contains("docker"),
+        "{node}"
+    );
     let deployment = server.api.create_git("outage", &repository.url).await;
     let id = deployment["id"].as_str().expect("an id").to_owned();
-    let waits = server.api.until(&id, "it says why it waits", |now| now["statusDetail"].as_str().is_some_and(|text| text.contains("outage"))).await;
+    let waits = server
+        .api
+        .until(&id, "it says why it waits", |now| {
+            now["statusDetail"]
+                .as_str()
+                .is_some_and(|text| text.contains("outage"))
+        })
+        .await;
     assert_eq!(waits["status"], "REQUESTED");
 
     engine.mend().await;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use testkit::api::Api;
-use testkit::{PATIENCE, TOKEN, eventually, free_port};
+use testkit::{PATIENCE, TOKEN, free_port};
 
 /// The binary under test.
 pub(crate) const LONGSHORE: &str = env!("CARGO_BIN_EXE_longshore");
@@ -18,7 +18,11 @@ pub(crate) struct Role {
 impl Role {
     /// Starts the binary with these arguments; its log goes to a file that a failing test prints.
     pub(crate) fn start<S: AsRef<OsStr>>(log: &Path, arguments: &[S]) -> Self {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
         let child = tokio::process::Command::new(LONGSHORE)
             .args(arguments)
             .env_clear()
@@ -32,7 +36,10 @@ impl Role {
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");
-        Self { child, log: log.to_owned() }
+        Self {
+            child,
+            log: log.to_owned(),
+        }
     }
 
     /// What it has logged so far.
@@ -52,9 +59,15 @@ impl Role {
     /// SIGTERM, and waits for the end.
     pub(crate) async fn terminate(mut self) -> std::process::ExitStatus {
         let pid = self.pid().to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        let sent = std::process::Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs");
         assert!(sent.success());
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it stops").expect("a status")
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it stops")
+            .expect("a status")
     }
 
     /// Whether it has ended by itself.
@@ -66,7 +79,11 @@ impl Role {
 impl Drop for Role {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- log of {} ---\n{}", self.log.display(), tail(&self.log(), 120));
+            eprintln!(
+                "--- log of {} ---\n{}",
+                self.log.display(),
+                tail(&self.log(), 120)
+            );
         }
     }
 }
@@ -116,7 +133,10 @@ impl Standalone {
             self.listen.clone(),
         ];
         arguments.extend(self.extra.iter().cloned());
-        self.role = Some(Role::start(&self.data.path().join("standalone.log"), &arguments));
+        self.role = Some(Role::start(
+            &self.data.path().join("standalone.log"),
+            &arguments,
+        ));
         self.api.until_ready().await;
     }
 
@@ -126,10 +146,6 @@ impl Standalone {
 
     pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
         self.role.take().expect("running").terminate().await
-    }
-
-    pub(crate) fn log(&self) -> String {
-        self.role.as_ref().map(Role::log).unwrap_or_default()
     }
 
     /// The state of the node inside.
@@ -160,10 +176,16 @@ impl Drop for Standalone {
 pub(crate) fn kill_children_of(directory: &Path) {
     let needle = directory.to_str().expect("UTF-8");
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         if pid != std::process::id() && String::from_utf8_lossy(&line).contains(needle) {
-            let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            let _ = std::process::Command::new("kill")
+                .args(["-KILL", &pid.to_string()])
+                .status();
         }
     }
 }
@@ -197,15 +219,13 @@ pub(crate) async fn longshore_as(url: &str, token: &str, arguments: &[&str]) -> 
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(PATIENCE * 2, output).await.expect("the command ends").expect("it runs");
+    let output = tokio::time::timeout(PATIENCE * 2, output)
+        .await
+        .expect("the command ends")
+        .expect("it runs");
     Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-/// Waits until a role's log says something.
-pub(crate) async fn until_logged(role: &Role, text: &str) {
-    eventually(&format!("the log says {text:?}"), || async { role.log().contains(text).then_some(()) }).await;
 }

@@ -1,16 +1,27 @@
 //! A Git URL becomes a running, watched container, reported live: one process, SQLite, Docker.
 
+use crate::process::{Standalone, longshore};
+use serde_json::{Value, json};
 use testkit::docker;
 use testkit::fixture::{hello, with_dockerfile};
 use testkit::git_server::GitServer;
-use crate::process::{Standalone, longshore};
 use testkit::{body_of, eventually};
-use serde_json::{Value, json};
 
-const STEPS: [&str; 7] = ["REQUESTED", "INITIALIZED", "FETCHING", "BUILDING", "STARTING", "VERIFYING", "RUNNING"];
+const STEPS: [&str; 7] = [
+    "REQUESTED",
+    "INITIALIZED",
+    "FETCHING",
+    "BUILDING",
+    "STARTING",
+    "VERIFYING",
+    "RUNNING",
+];
 
 fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    value.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("no {path} in {value:#}"))
+    value
+        .pointer(path)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("no {path} in {value:#}"))
 }
 
 #[tokio::test]
@@ -24,21 +35,40 @@ async fn each_step_is_told_once_in_order_and_the_build_log_replays_to_its_end() 
     let deployment = server.api.create_git("steps", &repository.url).await;
     let id = text(&deployment, "/id");
     let mut seen = Vec::new();
-    while seen.last().map(|event: &Value| event["status"] != "RUNNING").unwrap_or(true) {
-        let event = tokio::time::timeout(testkit::PATIENCE, statuses.recv()).await.expect("in time").expect("open");
+    while seen
+        .last()
+        .map(|event: &Value| event["status"] != "RUNNING")
+        .unwrap_or(true)
+    {
+        let event = tokio::time::timeout(testkit::PATIENCE, statuses.recv())
+            .await
+            .expect("in time")
+            .expect("open");
         seen.push(event["data"]["deploymentStatus"].clone());
     }
     let told: Vec<&str> = seen.iter().map(|event| text(event, "/status")).collect();
     assert_eq!(told, STEPS);
-    let seqs: Vec<i64> = seen.iter().map(|event| event["seq"].as_i64().expect("a number")).collect();
+    let seqs: Vec<i64> = seen
+        .iter()
+        .map(|event| event["seq"].as_i64().expect("a number"))
+        .collect();
     assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]), "{seqs:?}");
 
     // The same, asked for afterwards.
     let running = server.api.until_status(id, "RUNNING").await;
     let revision = text(&running, "/activeRevision/id");
     let events = server.api.events(revision).await;
-    assert_eq!(events.iter().map(|event| text(event, "/status")).collect::<Vec<_>>(), STEPS);
-    assert_eq!(body_of(text(&running, "/url")).await.as_deref(), Some("one"));
+    assert_eq!(
+        events
+            .iter()
+            .map(|event| text(event, "/status"))
+            .collect::<Vec<_>>(),
+        STEPS
+    );
+    assert_eq!(
+        body_of(text(&running, "/url")).await.as_deref(),
+        Some("one")
+    );
     assert_eq!(running["ports"].as_array().expect("ports").len(), 1);
     assert_eq!(running["ports"][0]["containerPort"], 8000);
     let port = running["ports"][0]["port"].as_i64().expect("a port");
@@ -48,12 +78,26 @@ async fn each_step_is_told_once_in_order_and_the_build_log_replays_to_its_end() 
     let query = "subscription($id: ID!) { buildLog(revisionId: $id) { seq stream text } }";
     let mut log = server.api.subscribe(query, json!({ "id": revision })).await;
     let mut lines = Vec::new();
-    while let Some(line) = tokio::time::timeout(testkit::PATIENCE, log.recv()).await.expect("it completes") {
+    while let Some(line) = tokio::time::timeout(testkit::PATIENCE, log.recv())
+        .await
+        .expect("it completes")
+    {
         lines.push(line["data"]["buildLog"].clone());
     }
-    let seqs: Vec<i64> = lines.iter().map(|line| line["seq"].as_i64().expect("a number")).collect();
-    assert_eq!(seqs, (1..=i64::try_from(lines.len()).expect("few")).collect::<Vec<_>>());
-    assert!(lines.iter().any(|line| text(line, "/text").contains("COPY index.html")), "{lines:#?}");
+    let seqs: Vec<i64> = lines
+        .iter()
+        .map(|line| line["seq"].as_i64().expect("a number"))
+        .collect();
+    assert_eq!(
+        seqs,
+        (1..=i64::try_from(lines.len()).expect("few")).collect::<Vec<_>>()
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| text(line, "/text").contains("COPY index.html")),
+        "{lines:#?}"
+    );
     server.clean_up().await;
 }
 
@@ -64,19 +108,38 @@ async fn a_pushed_commit_runs_by_itself_at_the_same_url_without_a_lost_request()
     let server = Standalone::start().await;
     let waited = longshore(
         &server.api.url,
-        &["deploy", "watched", "--git", &repository.url, "--poll-seconds", "5", "--wait", "--output", "json"],
+        &[
+            "deploy",
+            "watched",
+            "--git",
+            &repository.url,
+            "--poll-seconds",
+            "5",
+            "--wait",
+            "--output",
+            "json",
+        ],
     )
     .await;
     assert_eq!(waited.code, 0, "{waited:?}");
-    let deployment = server.api.data("{ deployment(name: \"watched\") { id url } }", json!({})).await["deployment"].clone();
-    let (id, url) = (text(&deployment, "/id").to_owned(), text(&deployment, "/url").to_owned());
+    let deployment = server
+        .api
+        .data("{ deployment(name: \"watched\") { id url } }", json!({}))
+        .await["deployment"]
+        .clone();
+    let (id, url) = (
+        text(&deployment, "/id").to_owned(),
+        text(&deployment, "/url").to_owned(),
+    );
     assert!(waited.stdout.contains(&url), "{waited:?}");
     assert_eq!(body_of(&url).await.as_deref(), Some("one"));
 
     let commit = repository.commit("second", &[("index.html", "two")]);
     // Every request from before the push until after the switch is answered by one of the two.
     eventually("the new commit answers", || async {
-        let body = body_of(&url).await.expect("no request is lost while a revision takes over");
+        let body = body_of(&url)
+            .await
+            .expect("no request is lost while a revision takes over");
         assert!(body == "one" || body == "two", "{body}");
         (body == "two").then_some(())
     })
@@ -85,7 +148,10 @@ async fn a_pushed_commit_runs_by_itself_at_the_same_url_without_a_lost_request()
     assert_eq!(text(&running, "/url"), url, "the URL stays");
     assert_eq!(text(&running, "/activeRevision/sourceVersion"), commit);
     // The old revision's container goes away once the new one serves.
-    eventually("one container is left", || async { (docker::containers(&id).len() == 1).then_some(()) }).await;
+    eventually("one container is left", || async {
+        (docker::containers(&id).len() == 1).then_some(())
+    })
+    .await;
     server.clean_up().await;
 }
 
@@ -101,7 +167,11 @@ async fn a_killed_server_comes_back_and_nothing_stopped_meanwhile() {
     let started = docker::inspect(&container)["State"]["StartedAt"].clone();
 
     server.kill().await;
-    assert_eq!(body_of(text(&before, "/url")).await.as_deref(), Some("one"), "it answers with the control plane dead");
+    assert_eq!(
+        body_of(text(&before, "/url")).await.as_deref(),
+        Some("one"),
+        "it answers with the control plane dead"
+    );
     server.launch().await;
     let after = server.api.until_status(&id, "RUNNING").await;
     for field in ["/url", "/activeRevision/id"] {
@@ -112,7 +182,14 @@ async fn a_killed_server_comes_back_and_nothing_stopped_meanwhile() {
     assert_eq!(docker::inspect(&container)["State"]["StartedAt"], started);
     // And it is still managed.
     repository.commit("second", &[("index.html", "two")]);
-    assert!(server.api.act("redeployDeployment", &id).await.errors.is_empty());
+    assert!(
+        server
+            .api
+            .act("redeployDeployment", &id)
+            .await
+            .errors
+            .is_empty()
+    );
     server.api.until_latest(&id, 2, "RUNNING").await;
     assert_eq!(body_of(text(&before, "/url")).await.as_deref(), Some("two"));
 
@@ -131,22 +208,48 @@ async fn destroy_leaves_nothing() {
     let id = text(&deployment, "/id").to_owned();
     let running = server.api.until_status(&id, "RUNNING").await;
     assert!(!docker::leftovers(&id).is_empty());
-    assert!(directories_naming(&server.data_dir(), &id).len() <= 1, "at most one directory of its own");
+    assert!(
+        directories_naming(&server.data_dir(), &id).len() <= 1,
+        "at most one directory of its own"
+    );
 
-    assert!(server.api.act("destroyDeployment", &id).await.errors.is_empty());
+    assert!(
+        server
+            .api
+            .act("destroyDeployment", &id)
+            .await
+            .errors
+            .is_empty()
+    );
     let destroyed = server.api.until_status(&id, "DESTROYED").await;
     assert_eq!(docker::leftovers(&id), Vec::<String>::new());
     assert_eq!(destroyed["ports"], json!([]));
-    assert_eq!(directories_naming(&server.data_dir(), &id), Vec::<String>::new());
+    assert_eq!(
+        directories_naming(&server.data_dir(), &id),
+        Vec::<String>::new()
+    );
     assert_eq!(body_of(text(&running, "/url")).await, None);
 
     // Twice, and acting on what is gone.
-    for mutation in ["destroyDeployment", "redeployDeployment", "stopDeployment", "startDeployment", "restartDeployment"] {
-        assert_eq!(server.api.act(mutation, &id).await.code(), "CONFLICT", "{mutation}");
+    for mutation in [
+        "destroyDeployment",
+        "redeployDeployment",
+        "stopDeployment",
+        "startDeployment",
+        "restartDeployment",
+    ] {
+        assert_eq!(
+            server.api.act(mutation, &id).await.code(),
+            "CONFLICT",
+            "{mutation}"
+        );
     }
     // The name is free again.
     let again = server.api.create_git("gone", &repository.url).await;
-    server.api.until_status(text(&again, "/id"), "RUNNING").await;
+    server
+        .api
+        .until_status(text(&again, "/id"), "RUNNING")
+        .await;
     server.clean_up().await;
 }
 
@@ -154,9 +257,16 @@ fn directories_naming(root: &std::path::Path, id: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(&directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let path = entry.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().contains(id)) {
+            if path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().contains(id))
+            {
                 found.push(path.display().to_string());
             } else if path.is_dir() {
                 open.push(path);
@@ -176,20 +286,44 @@ async fn stop_start_and_restart_keep_the_port_and_the_url() {
     let running = server.api.until_status(&id, "RUNNING").await;
     let url = text(&running, "/url").to_owned();
 
-    assert!(server.api.act("stopDeployment", &id).await.errors.is_empty());
+    assert!(
+        server
+            .api
+            .act("stopDeployment", &id)
+            .await
+            .errors
+            .is_empty()
+    );
     let stopped = server.api.until_status(&id, "STOPPED").await;
-    assert_eq!(stopped["ports"], running["ports"], "leases live while it is stopped");
+    assert_eq!(
+        stopped["ports"], running["ports"],
+        "leases live while it is stopped"
+    );
     assert_eq!(docker::running(&id), Vec::<String>::new());
     assert_eq!(body_of(&url).await, None);
 
-    assert!(server.api.act("startDeployment", &id).await.errors.is_empty());
+    assert!(
+        server
+            .api
+            .act("startDeployment", &id)
+            .await
+            .errors
+            .is_empty()
+    );
     let started = server.api.until_status(&id, "RUNNING").await;
     assert_eq!(text(&started, "/url"), url);
     assert_eq!(body_of(&url).await.as_deref(), Some("one"));
 
     let container = docker::running(&id).pop().expect("one container");
     let since = docker::inspect(&container)["State"]["StartedAt"].clone();
-    assert!(server.api.act("restartDeployment", &id).await.errors.is_empty());
+    assert!(
+        server
+            .api
+            .act("restartDeployment", &id)
+            .await
+            .errors
+            .is_empty()
+    );
     eventually("it was restarted and runs", || async {
         let now = docker::running(&id).pop()?;
         let restarted = docker::inspect(&now)["State"]["StartedAt"] != since;
@@ -211,25 +345,68 @@ async fn a_failed_candidate_leaves_the_old_revision_serving() {
     let url = text(&running, "/url").to_owned();
 
     // It builds and starts, but ends at once.
-    repository.commit("broken", &[("Dockerfile", "FROM busybox\nCMD [\"sh\", \"-c\", \"echo no luck today; exit 3\"]\n")]);
-    assert!(server.api.act("redeployDeployment", &id).await.errors.is_empty());
+    repository.commit(
+        "broken",
+        &[(
+            "Dockerfile",
+            "FROM busybox\nCMD [\"sh\", \"-c\", \"echo no luck today; exit 3\"]\n",
+        )],
+    );
+    assert!(
+        server
+            .api
+            .act("redeployDeployment", &id)
+            .await
+            .errors
+            .is_empty()
+    );
     let after = server.api.until_latest(&id, 2, "FAILED").await;
     assert_eq!(after["status"], "RUNNING");
     assert_eq!(after["failureReason"], Value::Null);
     assert_eq!(after["latestRevision"]["failureReason"], "UNHEALTHY");
     let detail = text(&after, "/latestRevision/statusDetail");
-    assert!(detail.contains("no luck today") && detail.contains('3'), "{detail}");
-    assert!(text(&after, "/statusDetail").contains("revision 2"), "{after:#}");
+    assert!(
+        detail.contains("no luck today") && detail.contains('3'),
+        "{detail}"
+    );
+    assert!(
+        text(&after, "/statusDetail").contains("revision 2"),
+        "{after:#}"
+    );
     assert_eq!(body_of(&url).await.as_deref(), Some("one"));
-    assert_eq!(docker::containers(&id).len(), 1, "nothing of the failed one is left");
+    assert_eq!(
+        docker::containers(&id).len(),
+        1,
+        "nothing of the failed one is left"
+    );
 
     // Back to what worked, as a revision of its own.
-    repository.commit("third", &[("Dockerfile", testkit::fixture::DOCKERFILE), ("index.html", "three")]);
-    assert!(server.api.act("redeployDeployment", &id).await.errors.is_empty());
+    repository.commit(
+        "third",
+        &[
+            ("Dockerfile", testkit::fixture::DOCKERFILE),
+            ("index.html", "three"),
+        ],
+    );
+    assert!(
+        server
+            .api
+            .act("redeployDeployment", &id)
+            .await
+            .errors
+            .is_empty()
+    );
     server.api.until_latest(&id, 3, "RUNNING").await;
     assert_eq!(body_of(&url).await.as_deref(), Some("three"));
     let rollback = "mutation($id: ID!) { rollbackDeployment(id: $id, toRevision: 1) { id } }";
-    assert!(server.api.ask(rollback, json!({ "id": id })).await.errors.is_empty());
+    assert!(
+        server
+            .api
+            .ask(rollback, json!({ "id": id }))
+            .await
+            .errors
+            .is_empty()
+    );
     server.api.until_latest(&id, 4, "RUNNING").await;
     assert_eq!(body_of(&url).await.as_deref(), Some("one"));
     server.clean_up().await;
@@ -248,15 +425,30 @@ async fn a_crash_is_degraded_and_recovers_with_the_restart_count() {
     // Kills what runs inside; the engine's restart policy brings it back.
     let container = docker::running(&id).pop().expect("one container");
     let pid = docker::inspect(&container)["State"]["Pid"].to_string();
-    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill runs").success());
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-KILL", &pid])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
     eventually("it was DEGRADED and is RUNNING again", || async {
         let events = server.api.events(&revision).await;
         let told: Vec<&str> = events.iter().map(|event| text(event, "/status")).collect();
-        told.ends_with(&["RUNNING", "DEGRADED", "RUNNING"]).then_some(())
+        told.ends_with(&["RUNNING", "DEGRADED", "RUNNING"])
+            .then_some(())
     })
     .await;
-    let recovered = server.api.until(&id, "one restart is counted", |now| now["services"][0]["restarts"] == 1).await;
-    assert_eq!(body_of(text(&recovered, "/url")).await.as_deref(), Some("one"));
+    let recovered = server
+        .api
+        .until(&id, "one restart is counted", |now| {
+            now["services"][0]["restarts"] == 1
+        })
+        .await;
+    assert_eq!(
+        body_of(text(&recovered, "/url")).await.as_deref(),
+        Some("one")
+    );
     server.clean_up().await;
 }
 
@@ -264,19 +456,42 @@ async fn a_crash_is_degraded_and_recovers_with_the_restart_count() {
 async fn cancel_stops_the_build() {
     let git = GitServer::start().await;
     let marker = format!("sleep 31{}", std::process::id());
-    let repository = git.repository("endless", &with_dockerfile(&format!("FROM busybox\nRUN echo started && {marker}\n")));
+    let repository = git.repository(
+        "endless",
+        &with_dockerfile(&format!("FROM busybox\nRUN echo started && {marker}\n")),
+    );
     let server = Standalone::start().await;
     let deployment = server.api.create_git("endless", &repository.url).await;
     let id = text(&deployment, "/id").to_owned();
     let building = server.api.until_status(&id, "BUILDING").await;
-    eventually("the build runs", || async { process_runs(&marker).then_some(()) }).await;
+    eventually("the build runs", || async {
+        process_runs(&marker).then_some(())
+    })
+    .await;
 
     let cancel = "mutation($id: ID!) { cancelRevision(id: $id) { id status } }";
     let revision = text(&building, "/latestRevision/id");
-    assert!(server.api.ask(cancel, json!({ "id": revision })).await.errors.is_empty());
+    assert!(
+        server
+            .api
+            .ask(cancel, json!({ "id": revision }))
+            .await
+            .errors
+            .is_empty()
+    );
     server.api.until_status(&id, "CANCELLED").await;
-    eventually("the build's process is gone", || async { (!process_runs(&marker)).then_some(()) }).await;
-    assert_eq!(server.api.ask(cancel, json!({ "id": revision })).await.code(), "CONFLICT");
+    eventually("the build's process is gone", || async {
+        (!process_runs(&marker)).then_some(())
+    })
+    .await;
+    assert_eq!(
+        server
+            .api
+            .ask(cancel, json!({ "id": revision }))
+            .await
+            .code(),
+        "CONFLICT"
+    );
     server.clean_up().await;
     assert_eq!(docker::leftovers(&id), Vec::<String>::new());
 }
@@ -298,13 +513,21 @@ async fn a_service_log_begins_with_its_tail_and_goes_on_live() {
     let deployment = server.api.create_git("talk", &repository.url).await;
     let id = text(&deployment, "/id").to_owned();
     server.api.until_status(&id, "RUNNING").await;
-    let query = "subscription($id: ID!) { serviceLog(deploymentId: $id, tail: 100) { seq stream text } }";
+    let query =
+        "subscription($id: ID!) { serviceLog(deploymentId: $id, tail: 100) { seq stream text } }";
     let mut log = server.api.subscribe(query, json!({ "id": id })).await;
     let mut lines = Vec::new();
     while lines.iter().filter(|line| *line == "tick").count() < 3 {
-        let line = tokio::time::timeout(testkit::PATIENCE, log.recv()).await.expect("in time").expect("open");
+        let line = tokio::time::timeout(testkit::PATIENCE, log.recv())
+            .await
+            .expect("in time")
+            .expect("open");
         lines.push(text(&line["data"]["serviceLog"], "/text").to_owned());
     }
-    assert_eq!(lines.first().map(String::as_str), Some("first"), "{lines:?}");
+    assert_eq!(
+        lines.first().map(String::as_str),
+        Some("first"),
+        "{lines:?}"
+    );
     server.clean_up().await;
 }

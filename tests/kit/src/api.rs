@@ -43,10 +43,7 @@ const DEPLOYMENT: &str = "id name status failureReason statusDetail desiredState
 impl Api {
     /// A client of the server at `url`.
     pub fn new(url: &str) -> Self {
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(20))
-            .build()
-            .expect("a client");
+        let client = crate::client(Duration::from_secs(20));
         Self {
             url: url.to_owned(),
             client,
@@ -136,14 +133,17 @@ impl Api {
         .await
     }
 
-    /// Waits until the revision with this number stands so.
+    /// Waits until the revision with this number is the newest and stands so; a running one also
+    /// serves by then.
     pub async fn until_latest(&self, id: &str, number: i64, status: &str) -> Value {
         self.until(
             id,
             &format!("revision {number} is {status}"),
             |deployment| {
-                deployment["latestRevision"]["number"] == number
-                    && deployment["latestRevision"]["status"] == status
+                let latest = &deployment["latestRevision"];
+                let serves =
+                    status != "RUNNING" || deployment["activeRevision"]["number"] == number;
+                latest["number"] == number && latest["status"] == status && serves
             },
         )
         .await

@@ -88,15 +88,13 @@ impl GitServer {
         repository
     }
 
-    /// A new repository with the files of a folder of this project.
+    /// A new repository with the files of a folder of this project, as they are.
+    #[must_use]
     pub fn repository_of(&self, name: &str, folder: &Path) -> Repository {
-        let mut files = Vec::new();
-        collect(folder, folder, &mut files);
-        let files: Vec<(&str, &str)> = files
-            .iter()
-            .map(|(path, text)| (path.as_str(), text.as_str()))
-            .collect();
-        self.repository(name, &files)
+        let repository = self.repository(name, &[]);
+        copy(folder, repository.work_tree());
+        repository.push("as in the folder");
+        repository
     }
 }
 
@@ -136,19 +134,16 @@ impl Repository {
     }
 }
 
-fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
+/// With permissions: scripts stay executable.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
         if path.is_dir() {
-            collect(root, &path, files);
+            copy(&path, &target);
         } else {
-            let name = path
-                .strip_prefix(root)
-                .expect("inside")
-                .to_str()
-                .expect("UTF-8")
-                .to_owned();
-            files.push((name, std::fs::read_to_string(&path).expect("a text file")));
+            std::fs::copy(&path, &target).expect("a copy");
         }
     }
 }

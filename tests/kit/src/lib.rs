@@ -47,12 +47,21 @@ where
     }
 }
 
+/// An HTTP client whose requests end within this time.
+#[must_use]
+pub fn client(timeout: Duration) -> reqwest::Client {
+    // Whoever comes first installs it. Nothing here speaks TLS, but reqwest asks for a provider
+    // when another crate of the build turned its TLS on.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .build()
+        .expect("a client")
+}
+
 /// The body of a GET, when it answers 200 within two seconds.
 pub async fn body_of(url: &str) -> Option<String> {
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(2))
-        .build()
-        .expect("a client");
+    let client = client(Duration::from_secs(2));
     let response = client.get(url).send().await.ok()?;
     if !response.status().is_success() {
         return None;

@@ -160,7 +160,7 @@ impl Broker {
             "{}/api/{path}",
             self.management.as_str().trim_end_matches('/')
         );
-        let mut request = reqwest::Client::new().request(method, url);
+        let mut request = crate::client(std::time::Duration::from_secs(20)).request(method, url);
         if let Some(body) = body {
             request = request.json(&body);
         }
