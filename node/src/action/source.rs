@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 
 /// Gets the source and says what is worth saying of it.
 pub(super) async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn Tree>, StepError> {
-    action
-        .log
-        .system(format!("fetching {}", work.source.summary()));
+    if let Source::Image(image) = &work.source {
+        // A Git fetch says so itself, with the ref.
+        action.log.system(format!("pulling {}", image.image));
+    }
     remember_repository(action, &work.source).await?;
     let job = FetchJob {
         source: &work.source,
