@@ -111,19 +111,23 @@ impl Service {
         let announcer = Announcer::new(watch.hub(), bus, recorded, me);
         let watcher = Watcher::new(&settings, store, events, wake);
 
-        let token = stop.clone();
-        loops.spawn(async move { ("placer", Ok(placer.run(token).await)) });
-        let token = stop.clone();
-        loops.spawn(async move { ("publisher", Ok(publisher.run(token).await)) });
-        let token = stop.clone();
-        loops.spawn(async move { ("ingest", ingest.run(token).await) });
-        let token = stop.clone();
-        loops.spawn(async move { ("supervisor", Ok(supervisor.run(token).await)) });
-        let token = stop.clone();
-        loops.spawn(async move { ("telemetry", telemetry.run(token).await) });
-        let token = stop.clone();
-        loops.spawn(async move { ("watcher", Ok(watcher.run(token).await)) });
-        loops.spawn(async move { ("announcer", announcer.run(stop).await) });
+        loops.spawn(steady("placer", placer.run(stop.clone())));
+        loops.spawn(steady("publisher", publisher.run(stop.clone())));
+        loops.spawn(named("ingest", ingest.run(stop.clone())));
+        loops.spawn(steady("supervisor", supervisor.run(stop.clone())));
+        loops.spawn(named("telemetry", telemetry.run(stop.clone())));
+        loops.spawn(steady("watcher", watcher.run(stop.clone())));
+        loops.spawn(named("announcer", announcer.run(stop)));
         loops
     }
+}
+
+async fn named(name: &'static str, run: impl Future<Output = Result<(), BusError>>) -> Ending {
+    (name, run.await)
+}
+
+/// A loop that nothing can end but the stop.
+async fn steady(name: &'static str, run: impl Future<Output = ()>) -> Ending {
+    run.await;
+    (name, Ok(()))
 }
