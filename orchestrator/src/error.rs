@@ -4,6 +4,7 @@
 use crate::store::StoreError;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Why a command or query was not done, in words for whoever asked.
 #[derive(Debug, thiserror::Error)]
@@ -74,26 +75,44 @@ impl CommandError {
     /// Nothing of this kind goes by this name.
     #[must_use]
     pub fn not_found(kind: &'static str, name: impl Display) -> Self {
-        Self::NotFound { kind, name: shared::name::shown(&name.to_string()) }
+        Self::NotFound {
+            kind,
+            name: shared::name::shown(&name.to_string()),
+        }
     }
 
     /// A field that is not right.
     #[must_use]
     pub fn invalid(field: &'static str, message: impl Display) -> Self {
-        Self::InvalidInput { field, message: message.to_string() }
+        Self::InvalidInput {
+            field,
+            message: message.to_string(),
+        }
     }
 
     /// What stands in the way.
     #[must_use]
     pub fn conflict(message: impl Into<String>) -> Self {
-        Self::Conflict { message: message.into() }
+        Self::Conflict {
+            message: message.into(),
+        }
     }
 }
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
+        Arc::new(error).into()
+    }
+}
+
+impl From<Arc<StoreError>> for CommandError {
+    fn from(error: Arc<StoreError>) -> Self {
         if error.is_transient() {
-            Self::Unavailable { message: "the database does not answer; try again shortly".to_owned(), source: Some(Box::new(error)) }
+            let message = "the database does not answer; try again shortly".to_owned();
+            Self::Unavailable {
+                message,
+                source: Some(Box::new(error)),
+            }
         } else {
             Self::Internal(Box::new(error))
         }
@@ -105,7 +124,8 @@ impl From<StoreError> for CommandError {
 /// # Errors
 /// [`CommandError::NotFound`].
 pub fn parse_id<Id: FromStr>(kind: &'static str, text: &str) -> Result<Id, CommandError> {
-    text.parse().map_err(|_| CommandError::not_found(kind, text))
+    text.parse()
+        .map_err(|_| CommandError::not_found(kind, text))
 }
 
 /// Why an orchestrator did not start.

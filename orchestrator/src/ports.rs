@@ -26,7 +26,11 @@ impl Block {
     /// The block that a cursor or port lies in; the first one for anything outside.
     #[must_use]
     pub const fn containing(port: u16) -> Self {
-        if port < FIRST_PORT || port > LAST_PORT { Self(0) } else { Self((port - FIRST_PORT) / BLOCK_SIZE) }
+        if port < FIRST_PORT || port > LAST_PORT {
+            Self(0)
+        } else {
+            Self((port - FIRST_PORT) / BLOCK_SIZE)
+        }
     }
 
     /// Its first port, which is also how a cursor names it.
@@ -65,7 +69,13 @@ pub struct Choice {
 
 /// Chooses `count` ports that are not `taken`, beginning in block `start` and looking at no more than
 /// `blocks` of them.
-pub fn choose(rng: &mut impl Rng, start: Block, blocks: u16, count: usize, taken: &HashSet<u16>) -> Choice {
+pub fn choose(
+    rng: &mut impl Rng,
+    start: Block,
+    blocks: u16,
+    count: usize,
+    taken: &HashSet<u16>,
+) -> Choice {
     let mut ports = Vec::with_capacity(count);
     let mut next = start;
     for step in 0..blocks.min(BLOCKS) {
@@ -106,7 +116,10 @@ mod tests {
         }
         assert_eq!(seen, all());
         assert_eq!(Block::containing(LAST_PORT).first_port(), 65_400);
-        assert_eq!(Block::containing(LAST_PORT).plus(1).first_port(), FIRST_PORT);
+        assert_eq!(
+            Block::containing(LAST_PORT).plus(1).first_port(),
+            FIRST_PORT
+        );
     }
 
     #[test]
@@ -124,7 +137,10 @@ mod tests {
             let choice = choose(&mut rng, cursor, BLOCKS, 8, &taken);
             assert_eq!(choice.ports.len(), 8);
             let home = Block::containing(FIRST_PORT).plus(deployment);
-            assert!(choice.ports.iter().all(|port| home.ports().contains(port)), "deployment {deployment}");
+            assert!(
+                choice.ports.iter().all(|port| home.ports().contains(port)),
+                "deployment {deployment}"
+            );
             assert!(choice.ports.iter().all(|port| taken.insert(*port)));
             cursor = choice.next;
         }
@@ -139,7 +155,11 @@ mod tests {
         taken.remove(&65_450);
         let choice = choose(&mut rng, start, BLOCKS, 3, &taken);
         assert_eq!(choice.ports[0], 65_450);
-        assert!(choice.ports[1..].iter().all(|port| (3000..=3099).contains(port)));
+        assert!(
+            choice.ports[1..]
+                .iter()
+                .all(|port| (3000..=3099).contains(port))
+        );
         assert_eq!(choice.next.first_port(), 3100);
     }
 

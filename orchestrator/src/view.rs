@@ -5,7 +5,10 @@ use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{Capacity, Load};
 use shared::name::{DeploymentName, NodeName, ServiceName};
 use shared::source::Source;
-use shared::status::{ApplicationStatus, DeploymentStatus, DesiredState, FailureReason, Method, NodeStatus, RevisionCause};
+use shared::status::{
+    ApplicationStatus, DeploymentStatus, DesiredState, FailureReason, Method, NodeStatus,
+    RevisionCause,
+};
 use std::collections::BTreeMap;
 
 /// A deployment as people see it.

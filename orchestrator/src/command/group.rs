@@ -11,7 +11,10 @@ use tokio::sync::{Semaphore, oneshot};
 /// How many requests share a transaction at most.
 const GROUP_LIMIT: usize = 256;
 
-type Waiting = (NewDeployment, oneshot::Sender<Result<Created, Arc<StoreError>>>);
+type Waiting = (
+    NewDeployment,
+    oneshot::Sender<Result<Created, Arc<StoreError>>>,
+);
 
 /// Deployments that wait to be made. Cheap to clone.
 #[derive(Clone)]
@@ -34,7 +37,13 @@ impl std::fmt::Debug for Creations {
 
 impl Creations {
     pub(super) fn new(store: Store) -> Self {
-        Self { inner: Arc::new(Inner { store, waiting: Mutex::new(Vec::new()), turn: Semaphore::new(1) }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                waiting: Mutex::new(Vec::new()),
+                turn: Semaphore::new(1),
+            }),
+        }
     }
 
     /// Makes a deployment, together with what else is asked for meanwhile.
@@ -46,10 +55,7 @@ impl Creations {
         tokio::spawn(async move { inner.take_turn().await });
         match answered.await {
             Ok(Ok(created)) => Ok(created),
-            Ok(Err(error)) if error.is_transient() => {
-                Err(CommandError::Unavailable { message: "the database does not answer; try again shortly".to_owned(), source: Some(Box::new(error)) })
-            }
-            Ok(Err(error)) => Err(CommandError::Internal(Box::new(error))),
+            Ok(Err(error)) => Err(error.into()),
             Err(gone) => Err(CommandError::Internal(Box::new(gone))),
         }
     }
@@ -58,7 +64,10 @@ impl Creations {
 impl Inner {
     fn push(&self, waiting: Waiting) {
         // A list of requests is whole also when a thread that held it panicked.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(waiting);
     }
 
     fn group(&self) -> Vec<Waiting> {
@@ -68,7 +77,9 @@ impl Inner {
     }
 
     async fn take_turn(&self) {
-        let Ok(_turn) = self.turn.acquire().await else { return };
+        let Ok(_turn) = self.turn.acquire().await else {
+            return;
+        };
         let group = self.group();
         if group.is_empty() {
             // Whoever had the turn before made ours too.

@@ -5,7 +5,9 @@ use super::{NewGitSource, NewImageSource, NewSource};
 use crate::error::CommandError;
 use crate::settings::GitPolicy;
 use shared::name::{LabelKey, LabelValue, ServiceName};
-use shared::source::{DEFAULT_POLL_SECONDS, GitRef, GitSource, ImageRef, ImageSource, RepoPath, Source};
+use shared::source::{
+    DEFAULT_POLL_SECONDS, GitRef, GitSource, ImageRef, ImageSource, RepoPath, Source,
+};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -20,7 +22,8 @@ pub(super) fn parse<T: FromStr>(field: &'static str, text: &str) -> Result<T, Co
 where
     T::Err: Display,
 {
-    text.parse().map_err(|error| CommandError::invalid(field, error))
+    text.parse()
+        .map_err(|error| CommandError::invalid(field, error))
 }
 
 /// Reads where versions come from: exactly one source.
@@ -28,17 +31,35 @@ pub(super) fn source(new: &NewSource, policy: GitPolicy) -> Result<Source, Comma
     match (&new.git, &new.image) {
         (Some(git), None) => git_source(git, policy).map(Source::GitApp),
         (None, Some(image)) => image_source(image).map(Source::Image),
-        (None, None) => Err(CommandError::invalid("source", "a deployment needs a source: give `git` or `image`")),
-        (Some(_), Some(_)) => Err(CommandError::invalid("source", "a deployment has one source: give either `git` or `image`")),
+        (None, None) => Err(CommandError::invalid(
+            "source",
+            "a deployment needs a source: give `git` or `image`",
+        )),
+        (Some(_), Some(_)) => Err(CommandError::invalid(
+            "source",
+            "a deployment has one source: give either `git` or `image`",
+        )),
     }
 }
 
 fn git_source(git: &NewGitSource, policy: GitPolicy) -> Result<GitSource, CommandError> {
     Ok(GitSource {
-        url: policy.parse(&git.url).map_err(|error| CommandError::invalid("git.url", error))?,
-        git_ref: git.git_ref.as_deref().map(|text| parse::<GitRef>("git.ref", text)).transpose()?,
-        subdir: git.subdir.as_deref().map(|text| parse::<RepoPath>("git.subdir", text)).transpose()?,
-        poll_seconds: git.poll_seconds.map_or(Ok(DEFAULT_POLL_SECONDS), poll_seconds)?,
+        url: policy
+            .parse(&git.url)
+            .map_err(|error| CommandError::invalid("git.url", error))?,
+        git_ref: git
+            .git_ref
+            .as_deref()
+            .map(|text| parse::<GitRef>("git.ref", text))
+            .transpose()?,
+        subdir: git
+            .subdir
+            .as_deref()
+            .map(|text| parse::<RepoPath>("git.subdir", text))
+            .transpose()?,
+        poll_seconds: git
+            .poll_seconds
+            .map_or(Ok(DEFAULT_POLL_SECONDS), poll_seconds)?,
     })
 }
 
@@ -48,7 +69,8 @@ fn poll_seconds(seconds: i32) -> Result<u32, CommandError> {
         Ok(seconds) if POLL_SECONDS.contains(&seconds) => Ok(seconds),
         _ => {
             let (least, most) = (POLL_SECONDS.start(), POLL_SECONDS.end());
-            let rule = format!("{seconds} is not right: give 0 for never, or {least} to {most} seconds");
+            let rule =
+                format!("{seconds} is not right: give 0 for never, or {least} to {most} seconds");
             Err(CommandError::invalid("git.pollSeconds", rule))
         }
     }
@@ -59,10 +81,18 @@ fn image_source(image: &NewImageSource) -> Result<ImageSource, CommandError> {
         None => None,
         Some(port) => match u16::try_from(port) {
             Ok(port @ 1..) => Some(port),
-            _ => return Err(CommandError::invalid("image.port", format_args!("{port} is not a port: give 1 to 65535"))),
+            _ => {
+                return Err(CommandError::invalid(
+                    "image.port",
+                    format_args!("{port} is not a port: give 1 to 65535"),
+                ));
+            }
         },
     };
-    Ok(ImageSource { image: parse::<ImageRef>("image.ref", &image.reference)?, port })
+    Ok(ImageSource {
+        image: parse::<ImageRef>("image.ref", &image.reference)?,
+        port,
+    })
 }
 
 /// Reads a Git ref.
@@ -71,9 +101,14 @@ pub(super) fn git_ref(text: &str) -> Result<GitRef, CommandError> {
 }
 
 /// Reads labels; each key once.
-pub(super) fn labels(pairs: &[(String, String)]) -> Result<BTreeMap<LabelKey, LabelValue>, CommandError> {
+pub(super) fn labels(
+    pairs: &[(String, String)],
+) -> Result<BTreeMap<LabelKey, LabelValue>, CommandError> {
     if pairs.len() > LABELS_LIMIT {
-        let what = format!("{} labels are too many: a deployment has at most {LABELS_LIMIT}", pairs.len());
+        let what = format!(
+            "{} labels are too many: a deployment has at most {LABELS_LIMIT}",
+            pairs.len()
+        );
         return Err(CommandError::invalid("labels", what));
     }
     let mut labels = BTreeMap::new();
@@ -81,7 +116,10 @@ pub(super) fn labels(pairs: &[(String, String)]) -> Result<BTreeMap<LabelKey, La
         let key: LabelKey = parse("labels.key", key)?;
         let value: LabelValue = parse("labels.value", value)?;
         if labels.contains_key(&key) {
-            return Err(CommandError::invalid("labels", format_args!("the label `{key}` is given twice")));
+            return Err(CommandError::invalid(
+                "labels",
+                format_args!("the label `{key}` is given twice"),
+            ));
         }
         labels.insert(key, value);
     }
@@ -90,7 +128,10 @@ pub(super) fn labels(pairs: &[(String, String)]) -> Result<BTreeMap<LabelKey, La
 
 /// Reads service names; each once.
 pub(super) fn services(names: &[String]) -> Result<Vec<ServiceName>, CommandError> {
-    let mut services: Vec<ServiceName> = names.iter().map(|name| parse("services", name)).collect::<Result<_, _>>()?;
+    let mut services: Vec<ServiceName> = names
+        .iter()
+        .map(|name| parse("services", name))
+        .collect::<Result<_, _>>()?;
     services.sort_unstable();
     services.dedup();
     Ok(services)
@@ -101,11 +142,23 @@ mod tests {
     use super::*;
 
     fn git(url: &str) -> NewSource {
-        NewSource { git: Some(NewGitSource { url: url.to_owned(), ..Default::default() }), image: None }
+        NewSource {
+            git: Some(NewGitSource {
+                url: url.to_owned(),
+                ..Default::default()
+            }),
+            image: None,
+        }
     }
 
     fn image(reference: &str, port: Option<i32>) -> NewSource {
-        NewSource { git: None, image: Some(NewImageSource { reference: reference.to_owned(), port }) }
+        NewSource {
+            git: None,
+            image: Some(NewImageSource {
+                reference: reference.to_owned(),
+                port,
+            }),
+        }
     }
 
     fn refused(new: &NewSource) -> (&'static str, String) {
@@ -117,7 +170,10 @@ mod tests {
 
     #[test]
     fn exactly_one_source() {
-        let both = NewSource { git: git("https://git.example/a").git, image: image("nginx", None).image };
+        let both = NewSource {
+            git: git("https://git.example/a").git,
+            image: image("nginx", None).image,
+        };
         assert_eq!(refused(&NewSource::default()).0, "source");
         assert_eq!(refused(&both).0, "source");
         assert!(source(&git("https://git.example/a"), GitPolicy::default()).is_ok());
@@ -152,7 +208,11 @@ mod tests {
         let check = |seconds: i32, right: bool| {
             let mut new = git("https://git.example/a");
             new.git.as_mut().unwrap().poll_seconds = Some(seconds);
-            assert_eq!(source(&new, GitPolicy::default()).is_ok(), right, "{seconds}");
+            assert_eq!(
+                source(&new, GitPolicy::default()).is_ok(),
+                right,
+                "{seconds}"
+            );
         };
         [0, 5, 60, 86_400].map(|seconds| check(seconds, true));
         [-1, 1, 4, 86_401, i32::MAX, i32::MIN].map(|seconds| check(seconds, false));

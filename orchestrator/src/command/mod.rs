@@ -82,7 +82,14 @@ impl Commands {
     /// Commands on a store. What they record goes to `events`; the loops behind `wake` go on.
     #[must_use]
     pub fn new(store: Store, git: GitPolicy, events: EventSink, wake: Arc<Wake>) -> Self {
-        Self { queries: Queries::new(store.clone()), creations: Creations::new(store.clone()), store, git, events, wake }
+        Self {
+            queries: Queries::new(store.clone()),
+            creations: Creations::new(store.clone()),
+            store,
+            git,
+            events,
+            wake,
+        }
     }
 
     /// Makes a deployment with its first revision.
@@ -98,7 +105,11 @@ impl Commands {
     ///
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT`; `CONFLICT` when it is or is being destroyed; `UNAVAILABLE`.
-    pub async fn redeploy(&self, id: DeploymentId, git_ref: Option<String>) -> Result<DeploymentView, CommandError> {
+    pub async fn redeploy(
+        &self,
+        id: DeploymentId,
+        git_ref: Option<String>,
+    ) -> Result<DeploymentView, CommandError> {
         revise::redeploy(self, id, git_ref).await
     }
 
@@ -108,7 +119,11 @@ impl Commands {
     /// # Errors
     /// `NOT_FOUND`; `CONFLICT` when there is nothing to go back to or the deployment is or is being
     /// destroyed; `UNAVAILABLE`.
-    pub async fn rollback(&self, id: DeploymentId, to_revision: Option<i32>) -> Result<DeploymentView, CommandError> {
+    pub async fn rollback(
+        &self,
+        id: DeploymentId,
+        to_revision: Option<i32>,
+    ) -> Result<DeploymentView, CommandError> {
         revise::rollback(self, id, to_revision).await
     }
 
@@ -117,7 +132,11 @@ impl Commands {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a service that it does not have; `CONFLICT` when there is
     /// nothing to start; `UNAVAILABLE`.
-    pub async fn start(&self, id: DeploymentId, services: Vec<String>) -> Result<DeploymentView, CommandError> {
+    pub async fn start(
+        &self,
+        id: DeploymentId,
+        services: Vec<String>,
+    ) -> Result<DeploymentView, CommandError> {
         lifecycle::start(self, id, &services).await
     }
 
@@ -127,7 +146,11 @@ impl Commands {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a service that it does not have; `CONFLICT` when there is
     /// nothing to stop; `UNAVAILABLE`.
-    pub async fn stop(&self, id: DeploymentId, services: Vec<String>) -> Result<DeploymentView, CommandError> {
+    pub async fn stop(
+        &self,
+        id: DeploymentId,
+        services: Vec<String>,
+    ) -> Result<DeploymentView, CommandError> {
         lifecycle::stop(self, id, &services).await
     }
 
@@ -136,7 +159,11 @@ impl Commands {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a service that it does not have; `CONFLICT` when there is
     /// nothing to restart; `UNAVAILABLE`.
-    pub async fn restart(&self, id: DeploymentId, services: Vec<String>) -> Result<DeploymentView, CommandError> {
+    pub async fn restart(
+        &self,
+        id: DeploymentId,
+        services: Vec<String>,
+    ) -> Result<DeploymentView, CommandError> {
         lifecycle::restart(self, id, &services).await
     }
 
@@ -145,7 +172,11 @@ impl Commands {
     ///
     /// # Errors
     /// `NOT_FOUND`; `CONFLICT` when it is or is being destroyed already; `UNAVAILABLE`.
-    pub async fn destroy(&self, id: DeploymentId, volumes: bool) -> Result<DeploymentView, CommandError> {
+    pub async fn destroy(
+        &self,
+        id: DeploymentId,
+        volumes: bool,
+    ) -> Result<DeploymentView, CommandError> {
         lifecycle::destroy(self, id, volumes).await
     }
 
@@ -158,9 +189,16 @@ impl Commands {
     }
 
     /// What follows each command's commit: subscribers hear of it, the loops go on, the caller sees it.
-    async fn recorded(&self, id: DeploymentId, steps: Vec<StatusEvent>) -> Result<DeploymentView, CommandError> {
+    async fn recorded(
+        &self,
+        id: DeploymentId,
+        steps: Vec<StatusEvent>,
+    ) -> Result<DeploymentView, CommandError> {
         self.announce(steps);
-        self.queries.deployment_by_id(id).await?.ok_or_else(|| CommandError::not_found("deployment", id))
+        self.queries
+            .deployment_by_id(id)
+            .await?
+            .ok_or_else(|| CommandError::not_found("deployment", id))
     }
 
     fn announce(&self, steps: Vec<StatusEvent>) {

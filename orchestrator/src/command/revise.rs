@@ -13,7 +13,11 @@ pub(super) async fn redeploy(
     git_ref: Option<String>,
 ) -> Result<DeploymentView, CommandError> {
     let git_ref = git_ref.as_deref().map(input::git_ref).transpose()?;
-    let new = NewRevision { deployment_id: id, cause: RevisionCause::Redeploy, git_ref };
+    let new = NewRevision {
+        deployment_id: id,
+        cause: RevisionCause::Redeploy,
+        git_ref,
+    };
     let steps = commands.store.revision_request(&new).await?;
     commands.recorded(id, steps).await
 }
@@ -28,8 +32,15 @@ pub(super) async fn rollback(
     commands.recorded(id, steps).await
 }
 
-pub(super) async fn cancel(commands: &Commands, id: RevisionId) -> Result<RevisionView, CommandError> {
+pub(super) async fn cancel(
+    commands: &Commands,
+    id: RevisionId,
+) -> Result<RevisionView, CommandError> {
     let steps = commands.store.revision_cancel(id).await?;
     commands.announce(steps);
-    commands.queries.revision_by_id(id).await?.ok_or_else(|| CommandError::not_found("revision", id))
+    commands
+        .queries
+        .revision_by_id(id)
+        .await?
+        .ok_or_else(|| CommandError::not_found("revision", id))
 }

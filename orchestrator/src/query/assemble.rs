@@ -20,7 +20,10 @@ struct Parts {
 }
 
 /// Deployments as people see them, in the order of their rows.
-pub(super) async fn views(store: &Store, rows: Vec<deployment::Model>) -> Result<Vec<DeploymentView>, CommandError> {
+pub(super) async fn views(
+    store: &Store,
+    rows: Vec<deployment::Model>,
+) -> Result<Vec<DeploymentView>, CommandError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -31,8 +34,14 @@ pub(super) async fn views(store: &Store, rows: Vec<deployment::Model>) -> Result
 impl Parts {
     async fn load(store: &Store, rows: &[deployment::Model]) -> Result<Self, StoreError> {
         let db = store.reader();
-        let both = rows.iter().flat_map(|row| [row.active_revision_id, row.latest_revision_id]).flatten();
-        let revisions = revision::Entity::find().filter(revision::Column::Id.is_in(both)).all(db).await?;
+        let both = rows
+            .iter()
+            .flat_map(|row| [row.active_revision_id, row.latest_revision_id])
+            .flatten();
+        let revisions = revision::Entity::find()
+            .filter(revision::Column::Id.is_in(both))
+            .all(db)
+            .await?;
         let leases = port_lease::Entity::find()
             .filter(port_lease::Column::DeploymentId.is_in(rows.iter().map(|row| row.id)))
             .filter(port_lease::Column::State.eq(LeaseState::Held))
@@ -40,10 +49,16 @@ impl Parts {
             .all(db)
             .await?;
         let placed = rows.iter().filter_map(|row| row.node_id);
-        let nodes = node::Entity::find().filter(node::Column::Id.is_in(placed)).all(db).await?;
+        let nodes = node::Entity::find()
+            .filter(node::Column::Id.is_in(placed))
+            .all(db)
+            .await?;
         let mut by_deployment: HashMap<_, Vec<_>> = HashMap::new();
         for lease in leases.into_iter().filter_map(lease) {
-            by_deployment.entry(lease.deployment_id).or_default().push(lease);
+            by_deployment
+                .entry(lease.deployment_id)
+                .or_default()
+                .push(lease);
         }
         Ok(Self {
             revisions: revisions.into_iter().map(|row| (row.id, row)).collect(),
@@ -54,9 +69,17 @@ impl Parts {
 }
 
 fn view(row: deployment::Model, parts: &Parts) -> DeploymentView {
-    let active = row.active_revision_id.and_then(|id| parts.revisions.get(&id));
-    let latest = row.latest_revision_id.and_then(|id| parts.revisions.get(&id));
-    let status = derive_deployment_status(row.desired_state, active.map(standing).as_ref(), latest.map(standing).as_ref());
+    let active = row
+        .active_revision_id
+        .and_then(|id| parts.revisions.get(&id));
+    let latest = row
+        .latest_revision_id
+        .and_then(|id| parts.revisions.get(&id));
+    let status = derive_deployment_status(
+        row.desired_state,
+        active.map(standing).as_ref(),
+        latest.map(standing).as_ref(),
+    );
     DeploymentView {
         url: url(&row, active, parts),
         git_watch: git_watch(&row),
@@ -88,20 +111,37 @@ fn standing(revision: &revision::Model) -> RevisionStanding {
 fn url(row: &deployment::Model, active: Option<&revision::Model>, parts: &Parts) -> Option<String> {
     let active = active.filter(|active| !active.status.is_final())?;
     let node = parts.nodes.get(&active.node_id?)?;
-    let leases: Vec<&PortLeaseView> = parts.leases.get(&row.id)?.iter().filter(|lease| lease.node_id == node.id).collect();
+    let leases: Vec<&PortLeaseView> = parts
+        .leases
+        .get(&row.id)?
+        .iter()
+        .filter(|lease| lease.node_id == node.id)
+        .collect();
     let first = active.spec.as_ref().and_then(|spec| {
-        let service = spec.0.services.iter().find(|service| !service.ports.is_empty())?;
-        leases.iter().find(|lease| lease.service == service.name && service.ports.first() == Some(&lease.container_port))
+        let service = spec
+            .0
+            .services
+            .iter()
+            .find(|service| !service.ports.is_empty())?;
+        leases.iter().find(|lease| {
+            lease.service == service.name && service.ports.first() == Some(&lease.container_port)
+        })
     });
     let port = first.or_else(|| leases.first())?.port;
     // An IPv6 address needs brackets beside a port.
     let host = &node.advertise;
     let bare_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
-    Some(if bare_v6 { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") })
+    Some(if bare_v6 {
+        format!("http://[{host}]:{port}")
+    } else {
+        format!("http://{host}:{port}")
+    })
 }
 
 fn git_watch(row: &deployment::Model) -> Option<GitWatchView> {
-    let Source::GitApp(_) = &row.source.0 else { return None };
+    let Source::GitApp(_) = &row.source.0 else {
+        return None;
+    };
     let watched = row.desired_state == DesiredState::Running;
     Some(GitWatchView {
         last_polled_at: row.last_polled_at,

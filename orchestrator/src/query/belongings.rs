@@ -16,7 +16,10 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn ports_of(&self, ids: &[DeploymentId]) -> Result<HashMap<DeploymentId, Vec<PortLeaseView>>, CommandError> {
+    pub async fn ports_of(
+        &self,
+        ids: &[DeploymentId],
+    ) -> Result<HashMap<DeploymentId, Vec<PortLeaseView>>, CommandError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -41,7 +44,10 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn services_of(&self, ids: &[DeploymentId]) -> Result<HashMap<DeploymentId, Vec<ServiceView>>, CommandError> {
+    pub async fn services_of(
+        &self,
+        ids: &[DeploymentId],
+    ) -> Result<HashMap<DeploymentId, Vec<ServiceView>>, CommandError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -51,15 +57,29 @@ impl Queries {
             .all(db)
             .await
             .map_err(StoreError::from)?;
-        let both = deployments.iter().flat_map(|row| [row.active_revision_id, row.latest_revision_id]).flatten();
-        let revisions = revision::Entity::find().filter(revision::Column::Id.is_in(both)).all(db).await.map_err(StoreError::from)?;
-        let revisions: HashMap<RevisionId, revision::Model> = revisions.into_iter().map(|row| (row.id, row)).collect();
+        let both = deployments
+            .iter()
+            .flat_map(|row| [row.active_revision_id, row.latest_revision_id])
+            .flatten();
+        let revisions = revision::Entity::find()
+            .filter(revision::Column::Id.is_in(both))
+            .all(db)
+            .await
+            .map_err(StoreError::from)?;
+        let revisions: HashMap<RevisionId, revision::Model> =
+            revisions.into_iter().map(|row| (row.id, row)).collect();
         let serves = |row: &deployment::Model| {
-            let active = row.active_revision_id.and_then(|id| revisions.get(&id)).filter(|active| !active.status.is_final());
+            let active = row
+                .active_revision_id
+                .and_then(|id| revisions.get(&id))
+                .filter(|active| !active.status.is_final());
             active.or_else(|| row.latest_revision_id.and_then(|id| revisions.get(&id)))
         };
-        let speakers: HashMap<RevisionId, &revision::Model> =
-            deployments.iter().filter_map(serves).map(|revision| (revision.id, revision)).collect();
+        let speakers: HashMap<RevisionId, &revision::Model> = deployments
+            .iter()
+            .filter_map(serves)
+            .map(|revision| (revision.id, revision))
+            .collect();
         let rows = service_state::Entity::find()
             .filter(service_state::Column::RevisionId.is_in(speakers.keys().copied()))
             .order_by_asc(service_state::Column::Service)
@@ -69,7 +89,10 @@ impl Queries {
         let mut services: HashMap<_, Vec<_>> = HashMap::new();
         for row in rows {
             if let Some(revision) = speakers.get(&row.revision_id) {
-                services.entry(revision.deployment_id).or_default().push(service(row, revision)?);
+                services
+                    .entry(revision.deployment_id)
+                    .or_default()
+                    .push(service(row, revision)?);
             }
         }
         Ok(services)
@@ -79,7 +102,10 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn labels_of(&self, ids: &[DeploymentId]) -> Result<HashMap<DeploymentId, Vec<LabelView>>, CommandError> {
+    pub async fn labels_of(
+        &self,
+        ids: &[DeploymentId],
+    ) -> Result<HashMap<DeploymentId, Vec<LabelView>>, CommandError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -91,7 +117,13 @@ impl Queries {
             .map_err(StoreError::from)?;
         let mut labels: HashMap<_, Vec<_>> = HashMap::new();
         for row in rows {
-            labels.entry(row.deployment_id).or_default().push(LabelView { key: row.key, value: row.value });
+            labels
+                .entry(row.deployment_id)
+                .or_default()
+                .push(LabelView {
+                    key: row.key,
+                    value: row.value,
+                });
         }
         Ok(labels)
     }
@@ -108,10 +140,17 @@ pub(super) fn lease(row: port_lease::Model) -> Option<PortLeaseView> {
     })
 }
 
-fn service(row: service_state::Model, revision: &revision::Model) -> Result<ServiceView, CommandError> {
-    let name = ServiceName::parse(&row.service)
-        .map_err(|error| StoreError::Inconsistent { what: format!("a service of revision {}: {error}", revision.id) })?;
-    let spec = revision.spec.as_ref().and_then(|spec| spec.0.services.iter().find(|service| service.name == name));
+fn service(
+    row: service_state::Model,
+    revision: &revision::Model,
+) -> Result<ServiceView, CommandError> {
+    let name = ServiceName::parse(&row.service).map_err(|error| StoreError::Inconsistent {
+        what: format!("a service of revision {}: {error}", revision.id),
+    })?;
+    let spec = revision
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.0.services.iter().find(|service| service.name == name));
     Ok(ServiceView {
         deployment_id: revision.deployment_id,
         status: row.status,

@@ -39,23 +39,40 @@ pub struct Edge<T> {
 impl Page {
     /// How many items to read.
     pub(super) fn size(&self) -> Result<u64, CommandError> {
-        let Some(first) = self.first else { return Ok(DEFAULT_PAGE) };
+        let Some(first) = self.first else {
+            return Ok(DEFAULT_PAGE);
+        };
         match u64::try_from(first) {
             Ok(size @ 1..=LARGEST_PAGE) => Ok(size),
-            _ => Err(CommandError::invalid("first", format_args!("{first} is not a page size: give 1 to {LARGEST_PAGE}"))),
+            _ => Err(CommandError::invalid(
+                "first",
+                format_args!("{first} is not a page size: give 1 to {LARGEST_PAGE}"),
+            )),
         }
     }
 
     /// The position after which to read, as `encode` wrote it for lists of this `kind`.
-    pub(super) fn position<const N: usize>(&self, kind: u8) -> Result<Option<[u8; N]>, CommandError> {
-        let Some(after) = &self.after else { return Ok(None) };
-        let refused = || CommandError::invalid("after", "not a cursor of this list: give one that an earlier page returned");
+    pub(super) fn position<const N: usize>(
+        &self,
+        kind: u8,
+    ) -> Result<Option<[u8; N]>, CommandError> {
+        let Some(after) = &self.after else {
+            return Ok(None);
+        };
+        let refused = || {
+            CommandError::invalid(
+                "after",
+                "not a cursor of this list: give one that an earlier page returned",
+            )
+        };
         if after.len() > 64 {
             return Err(refused());
         }
         let bytes = URL_SAFE_NO_PAD.decode(after).map_err(|_| refused())?;
         match bytes.split_first() {
-            Some((found, position)) if *found == kind => position.try_into().map(Some).map_err(|_| refused()),
+            Some((found, position)) if *found == kind => {
+                position.try_into().map(Some).map_err(|_| refused())
+            }
             _ => Err(refused()),
         }
     }
@@ -74,8 +91,17 @@ pub(super) fn page_of<T>(mut rows: Vec<T>, size: u64, cursor: impl Fn(&T) -> Str
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let has_next_page = rows.len() > size;
     rows.truncate(size);
-    let edges = rows.into_iter().map(|node| Edge { cursor: cursor(&node), node }).collect();
-    PageOf { edges, has_next_page }
+    let edges = rows
+        .into_iter()
+        .map(|node| Edge {
+            cursor: cursor(&node),
+            node,
+        })
+        .collect();
+    PageOf {
+        edges,
+        has_next_page,
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +109,10 @@ mod tests {
     use super::*;
 
     fn page(first: Option<i32>, after: Option<&str>) -> Page {
-        Page { first, after: after.map(str::to_owned) }
+        Page {
+            first,
+            after: after.map(str::to_owned),
+        }
     }
 
     #[test]
@@ -92,18 +121,28 @@ mod tests {
         assert_eq!(page(Some(1), None).size().unwrap(), 1);
         assert_eq!(page(Some(200), None).size().unwrap(), 200);
         for first in [0, -1, 201, i32::MIN, i32::MAX] {
-            assert_eq!(page(Some(first), None).size().unwrap_err().code(), "INVALID_INPUT", "{first}");
+            assert_eq!(
+                page(Some(first), None).size().unwrap_err().code(),
+                "INVALID_INPUT",
+                "{first}"
+            );
         }
     }
 
     #[test]
     fn a_cursor_reads_back_for_its_own_list_only() {
         let cursor = encode(b'd', &[7; 16]);
-        assert_eq!(page(None, Some(&cursor)).position::<16>(b'd').unwrap(), Some([7; 16]));
+        assert_eq!(
+            page(None, Some(&cursor)).position::<16>(b'd').unwrap(),
+            Some([7; 16])
+        );
         assert!(page(None, Some(&cursor)).position::<16>(b'r').is_err());
         assert!(page(None, Some(&cursor)).position::<4>(b'd').is_err());
         for forged in ["", "x", "!!!!", "ZA", &"A".repeat(10_000)] {
-            assert!(page(None, Some(forged)).position::<16>(b'd').is_err(), "{forged:.20}");
+            assert!(
+                page(None, Some(forged)).position::<16>(b'd').is_err(),
+                "{forged:.20}"
+            );
         }
     }
 }

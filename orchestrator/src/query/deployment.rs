@@ -8,7 +8,9 @@ use crate::store::StoreError;
 use crate::store::entity::{deployment, deployment_label, node};
 use crate::view::DeploymentView;
 use sea_orm::sea_query::{Expr, ExprTrait, LikeExpr, Query, SelectStatement};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+};
 use shared::id::DeploymentId;
 use shared::status::ApplicationStatus;
 use std::collections::HashMap;
@@ -49,7 +51,10 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn deployment_by_id(&self, id: DeploymentId) -> Result<Option<DeploymentView>, CommandError> {
+    pub async fn deployment_by_id(
+        &self,
+        id: DeploymentId,
+    ) -> Result<Option<DeploymentView>, CommandError> {
         let mut found = self.deployments_by_ids(&[id]).await?;
         Ok(found.remove(&id))
     }
@@ -58,9 +63,15 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn deployment_by_name(&self, name: &str) -> Result<Option<DeploymentView>, CommandError> {
+    pub async fn deployment_by_name(
+        &self,
+        name: &str,
+    ) -> Result<Option<DeploymentView>, CommandError> {
         let named = deployment::Entity::find().filter(deployment::Column::LiveName.eq(name));
-        let rows = named.all(self.store.reader()).await.map_err(StoreError::from)?;
+        let rows = named
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
         Ok(views(&self.store, rows).await?.pop())
     }
 
@@ -68,50 +79,83 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn deployments_by_ids(&self, ids: &[DeploymentId]) -> Result<HashMap<DeploymentId, DeploymentView>, CommandError> {
+    pub async fn deployments_by_ids(
+        &self,
+        ids: &[DeploymentId],
+    ) -> Result<HashMap<DeploymentId, DeploymentView>, CommandError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let these = deployment::Entity::find().filter(deployment::Column::Id.is_in(ids.iter().copied()));
-        let rows = these.all(self.store.reader()).await.map_err(StoreError::from)?;
-        Ok(views(&self.store, rows).await?.into_iter().map(|view| (view.id, view)).collect())
+        let these =
+            deployment::Entity::find().filter(deployment::Column::Id.is_in(ids.iter().copied()));
+        let rows = these
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
+        Ok(views(&self.store, rows)
+            .await?
+            .into_iter()
+            .map(|view| (view.id, view))
+            .collect())
     }
 
     /// A page of deployments, oldest first.
     ///
     /// # Errors
     /// `INVALID_INPUT` for a page size, cursor or filter that is not right; `UNAVAILABLE`, `INTERNAL`.
-    pub async fn deployments_page(&self, filter: &DeploymentFilter, page: &Page) -> Result<PageOf<DeploymentView>, CommandError> {
+    pub async fn deployments_page(
+        &self,
+        filter: &DeploymentFilter,
+        page: &Page,
+    ) -> Result<PageOf<DeploymentView>, CommandError> {
         let size = page.size()?;
         let mut select = filtered(filter)?;
         if let Some(after) = page.position(CURSOR)? {
-            select = select.filter(deployment::Column::Id.gt(DeploymentId(Uuid::from_bytes(after))));
+            select =
+                select.filter(deployment::Column::Id.gt(DeploymentId(Uuid::from_bytes(after))));
         }
         let select = select.order_by_asc(deployment::Column::Id).limit(size + 1);
-        let rows = select.all(self.store.reader()).await.map_err(StoreError::from)?;
+        let rows = select
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
         let views = views(&self.store, rows).await?;
-        Ok(page_of(views, size, |deployment: &DeploymentView| encode(CURSOR, deployment.id.0.as_bytes())))
+        Ok(page_of(views, size, |deployment: &DeploymentView| {
+            encode(CURSOR, deployment.id.0.as_bytes())
+        }))
     }
 }
 
 fn filtered(filter: &DeploymentFilter) -> Result<Select<deployment::Entity>, CommandError> {
     if filter.labels.len() > FILTER_LIMIT {
-        return Err(CommandError::invalid("filter.labels", format_args!("at most {FILTER_LIMIT} labels can be asked for at once")));
+        return Err(CommandError::invalid(
+            "filter.labels",
+            format_args!("at most {FILTER_LIMIT} labels can be asked for at once"),
+        ));
     }
     let mut select = deployment::Entity::find();
     if !filter.include_destroyed {
         select = select.filter(deployment::Column::LiveName.is_not_null());
     }
     if let Some(prefix) = &filter.name_prefix {
-        select = select.filter(Expr::col((deployment::Entity, deployment::Column::Name)).like(starting_with(prefix)));
+        select = select.filter(
+            Expr::col((deployment::Entity, deployment::Column::Name)).like(starting_with(prefix)),
+        );
     }
     for label in &filter.labels {
         select = select.filter(deployment::Column::Id.in_subquery(labelled(label)));
     }
     if let Some(name) = &filter.node {
-        let of_name = node::Entity::find().select_only().column(node::Column::Id).filter(node::Column::Name.eq(name));
+        let of_name = node::Entity::find()
+            .select_only()
+            .column(node::Column::Id)
+            .filter(node::Column::Name.eq(name));
         let placed = deployment::Column::NodeId.in_subquery(of_name.into_query());
-        select = select.filter(Condition::any().add(placed).add(deployment::Column::PinnedNode.eq(name)));
+        select = select.filter(
+            Condition::any()
+                .add(placed)
+                .add(deployment::Column::PinnedNode.eq(name)),
+        );
     }
     if !filter.statuses.is_empty() {
         let words = filter.statuses.iter().map(|status| status.as_str());
@@ -141,6 +185,15 @@ fn labelled(label: &LabelFilter) -> SelectStatement {
 
 /// Names that start with this very text, whatever `%` and `_` mean to `LIKE`.
 fn starting_with(prefix: &str) -> LikeExpr {
-    let escaped: String = prefix.chars().take(64).flat_map(|c| matches!(c, '%' | '_' | '\\').then_some('\\').into_iter().chain([c])).collect();
+    let escaped: String = prefix
+        .chars()
+        .take(64)
+        .flat_map(|c| {
+            matches!(c, '%' | '_' | '\\')
+                .then_some('\\')
+                .into_iter()
+                .chain([c])
+        })
+        .collect();
     LikeExpr::new(format!("{escaped}%")).escape('\\')
 }

@@ -26,7 +26,10 @@ impl Queries {
     /// `UNAVAILABLE`, `INTERNAL`.
     pub async fn node_by_name(&self, name: &str) -> Result<Option<NodeView>, CommandError> {
         let named = node::Entity::find().filter(node::Column::Name.eq(name));
-        let row = named.one(self.store.reader()).await.map_err(StoreError::from)?;
+        let row = named
+            .one(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
         Ok(row.map(view))
     }
 
@@ -34,12 +37,18 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn nodes_by_ids(&self, ids: &[NodeId]) -> Result<HashMap<NodeId, NodeView>, CommandError> {
+    pub async fn nodes_by_ids(
+        &self,
+        ids: &[NodeId],
+    ) -> Result<HashMap<NodeId, NodeView>, CommandError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
         let these = node::Entity::find().filter(node::Column::Id.is_in(ids.iter().copied()));
-        let rows = these.all(self.store.reader()).await.map_err(StoreError::from)?;
+        let rows = these
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
         Ok(rows.into_iter().map(|row| (row.id, view(row))).collect())
     }
 
@@ -49,7 +58,10 @@ impl Queries {
     /// `UNAVAILABLE`, `INTERNAL`.
     pub async fn nodes_all(&self) -> Result<Vec<NodeView>, CommandError> {
         let all = node::Entity::find().order_by_asc(node::Column::Name);
-        let rows = all.all(self.store.reader()).await.map_err(StoreError::from)?;
+        let rows = all
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
         Ok(rows.into_iter().map(view).collect())
     }
 }
@@ -77,7 +89,12 @@ fn view(row: node::Model) -> NodeView {
             running: count(row.running),
             busy_slots: count(row.busy_slots),
         },
-        labels: row.labels.0.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+        labels: row
+            .labels
+            .0
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect(),
         last_heartbeat_at: row.last_heartbeat_at,
     }
 }

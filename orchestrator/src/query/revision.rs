@@ -15,6 +15,8 @@ use std::collections::HashMap;
 
 /// Marks cursors of this list.
 const CURSOR: u8 = b'r';
+/// How many steps of a revision are read at most.
+const EVENTS_SHOWN: i32 = 500;
 
 /// A revision without its documents.
 #[derive(DerivePartialModel)]
@@ -40,7 +42,10 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn revision_by_id(&self, id: RevisionId) -> Result<Option<RevisionView>, CommandError> {
+    pub async fn revision_by_id(
+        &self,
+        id: RevisionId,
+    ) -> Result<Option<RevisionView>, CommandError> {
         let mut found = self.revisions_by_ids(&[id]).await?;
         Ok(found.remove(&id))
     }
@@ -49,12 +54,20 @@ impl Queries {
     ///
     /// # Errors
     /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn revisions_by_ids(&self, ids: &[RevisionId]) -> Result<HashMap<RevisionId, RevisionView>, CommandError> {
+    pub async fn revisions_by_ids(
+        &self,
+        ids: &[RevisionId],
+    ) -> Result<HashMap<RevisionId, RevisionView>, CommandError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let these = revision::Entity::find().filter(revision::Column::Id.is_in(ids.iter().copied()));
-        let rows: Vec<Row> = these.into_partial_model().all(self.store.reader()).await.map_err(StoreError::from)?;
+        let these =
+            revision::Entity::find().filter(revision::Column::Id.is_in(ids.iter().copied()));
+        let rows: Vec<Row> = these
+            .into_partial_model()
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::from)?;
         Ok(rows.into_iter().map(|row| (row.id, view(row))).collect())
     }
 
@@ -62,33 +75,52 @@ impl Queries {
     ///
     /// # Errors
     /// `INVALID_INPUT` for a page size or cursor that is not right; `UNAVAILABLE`, `INTERNAL`.
-    pub async fn revisions_page(&self, deployment: DeploymentId, page: &Page) -> Result<PageOf<RevisionView>, CommandError> {
+    pub async fn revisions_page(
+        &self,
+        deployment: DeploymentId,
+        page: &Page,
+    ) -> Result<PageOf<RevisionView>, CommandError> {
         let size = page.size()?;
-        let mut select = revision::Entity::find().filter(revision::Column::DeploymentId.eq(deployment));
+        let mut select =
+            revision::Entity::find().filter(revision::Column::DeploymentId.eq(deployment));
         if let Some(number) = page.position(CURSOR)? {
             select = select.filter(revision::Column::Number.lt(i32::from_be_bytes(number)));
         }
-        let select = select.order_by_desc(revision::Column::Number).limit(size + 1);
-        let rows: Vec<Row> = select.into_partial_model().all(self.store.reader()).await.map_err(StoreError::from)?;
-        let views = rows.into_iter().map(view).collect();
-        Ok(page_of(views, size, |revision: &RevisionView| encode(CURSOR, &revision.number.to_be_bytes())))
-    }
-
-    /// The recorded steps of these revisions, in order.
-    ///
-    /// # Errors
-    /// `UNAVAILABLE`, `INTERNAL`.
-    pub async fn events_of(&self, ids: &[RevisionId]) -> Result<HashMap<RevisionId, Vec<StatusEvent>>, CommandError> {
-        if ids.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let rows = revision_event::Entity::find()
-            .filter(revision_event::Column::RevisionId.is_in(ids.iter().copied()))
-            .order_by_asc(revision_event::Column::RevisionId)
-            .order_by_asc(revision_event::Column::Seq)
+        let select = select
+            .order_by_desc(revision::Column::Number)
+            .limit(size + 1);
+        let rows: Vec<Row> = select
+            .into_partial_model()
             .all(self.store.reader())
             .await
             .map_err(StoreError::from)?;
+        let views = rows.into_iter().map(view).collect();
+        Ok(page_of(views, size, |revision: &RevisionView| {
+            encode(CURSOR, &revision.number.to_be_bytes())
+        }))
+    }
+
+    /// The recorded steps of these revisions, in order; of each the newest five hundred, since one
+    /// that crashes and recovers may have any number.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`, `INTERNAL`.
+    pub async fn events_of(
+        &self,
+        ids: &[RevisionId],
+    ) -> Result<HashMap<RevisionId, Vec<StatusEvent>>, CommandError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows: Vec<revision_event::Model> = self
+            .store
+            .sql("SELECT e.* FROM revision_events e JOIN revisions r ON r.id = e.revision_id WHERE e.seq > r.last_event_seq - ")
+            .bind(EVENTS_SHOWN)
+            .push(" AND e.revision_id IN ")
+            .list(ids.iter().copied())
+            .push(" ORDER BY e.revision_id, e.seq")
+            .all(self.store.reader())
+            .await?;
         let mut events: HashMap<RevisionId, Vec<StatusEvent>> = HashMap::new();
         for row in rows {
             events.entry(row.revision_id).or_default().push(event(row));

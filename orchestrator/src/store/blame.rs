@@ -30,7 +30,9 @@ impl StoreError {
 fn blames_the_data(code: &str) -> bool {
     match code.len() {
         5 => code.starts_with("22") || code.starts_with("23"),
-        _ => code.parse::<u32>().is_ok_and(|number| matches!(number & 0xff, 18..=20)),
+        _ => code
+            .parse::<u32>()
+            .is_ok_and(|number| matches!(number & 0xff, 18..=20)),
     }
 }
 
@@ -44,9 +46,16 @@ mod tests {
             assert!(blames_the_data(code), "{code}");
         }
         // No connections taken, read-only, statement cancelled, no such table, disk full; busy.
-        for code in ["55000", "25006", "57014", "42P01", "53100", "08006", "5", "13", ""] {
+        for code in [
+            "55000", "25006", "57014", "42P01", "53100", "08006", "5", "13", "",
+        ] {
             assert!(!blames_the_data(code), "{code}");
         }
-        assert!(StoreError::Inconsistent { what: "x".to_owned() }.is_about_the_data());
+        assert!(
+            StoreError::Inconsistent {
+                what: "x".to_owned()
+            }
+            .is_about_the_data()
+        );
     }
 }

@@ -5,9 +5,10 @@ use super::entity::{build_log, build_log_line, revision};
 use super::report::{clean, plausible};
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError, Tx};
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Value,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect, Value,
 };
 use shared::id::RevisionId;
 use shared::message::{LogLine, LogSubject};
@@ -64,12 +65,21 @@ impl Store {
     /// limits are left out. Lines of service logs are nobody's to store.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing was stored.
+    /// [`StoreError`]; storing them all again is then harmless.
     pub async fn build_log_append(&self, lines: &[LogLine]) -> Result<(), StoreError> {
+        for chunk in lines.chunks(ROWS_AT_ONCE) {
+            self.append(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(&self, lines: &[LogLine]) -> Result<(), StoreError> {
         let mut logs: BTreeMap<Key, BTreeMap<i64, &LogLine>> = BTreeMap::new();
         for line in lines {
             if let LogSubject::Build { revision_id, epoch } = line.subject {
-                logs.entry((revision_id, epoch)).or_default().insert(line.seq, line);
+                logs.entry((revision_id, epoch))
+                    .or_default()
+                    .insert(line.seq, line);
             }
         }
         if logs.is_empty() {
@@ -81,14 +91,26 @@ impl Store {
         let stored = stored(&tx, &logs).await?;
         let mut rows = Vec::new();
         for (key, lines) in &logs {
-            let Some(header) = headers.get_mut(key) else { continue };
-            let new = lines.values().filter(|line| !stored.contains(&(key.0, key.1, line.seq)));
+            let Some(header) = headers.get_mut(key) else {
+                continue;
+            };
+            let new = lines
+                .values()
+                .filter(|line| !stored.contains(&(key.0, key.1, line.seq)));
             rows.extend(new.filter_map(|line| admit(header, line)));
         }
         for chunk in rows.chunks(ROWS_AT_ONCE) {
-            build_log_line::Entity::insert_many(chunk.iter().cloned()).exec_without_returning(&*tx).await?;
+            build_log_line::Entity::insert_many(chunk.iter().cloned())
+                .exec_without_returning(&*tx)
+                .await?;
         }
-        update(&tx, headers.values().filter(|header| logs.contains_key(&(header.revision_id, header.epoch)))).await?;
+        update(
+            &tx,
+            headers
+                .values()
+                .filter(|header| logs.contains_key(&(header.revision_id, header.epoch))),
+        )
+        .await?;
         tx.commit().await
     }
 
@@ -101,7 +123,12 @@ impl Store {
             return Ok(());
         }
         let tx = self.write().await?;
-        let mut headers = headers(&tx, ends.iter().map(|(revision_id, epoch, _)| (*revision_id, *epoch))).await?;
+        let mut headers = headers(
+            &tx,
+            ends.iter()
+                .map(|(revision_id, epoch, _)| (*revision_id, *epoch)),
+        )
+        .await?;
         for (revision_id, epoch, lines) in ends {
             if let Some(header) = headers.get_mut(&(*revision_id, *epoch)) {
                 header.ended_at_line = Some(*lines);
@@ -122,17 +149,26 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<BuildLogLine>, StoreError> {
         use build_log_line::Column;
-        let same = Condition::all().add(Column::Epoch.eq(after.epoch)).add(Column::Seq.gt(after.seq));
+        let same = Condition::all()
+            .add(Column::Epoch.eq(after.epoch))
+            .add(Column::Seq.gt(after.seq));
         let rows = build_log_line::Entity::find()
             .filter(Column::RevisionId.eq(revision_id))
-            .filter(Condition::any().add(Column::Epoch.gt(after.epoch)).add(same))
+            .filter(
+                Condition::any()
+                    .add(Column::Epoch.gt(after.epoch))
+                    .add(same),
+            )
             .order_by_asc(Column::Epoch)
             .order_by_asc(Column::Seq)
             .limit(limit)
             .all(self.reader())
             .await?;
         let line = |row: build_log_line::Model| BuildLogLine {
-            position: BuildLogPosition { epoch: row.epoch, seq: row.seq },
+            position: BuildLogPosition {
+                epoch: row.epoch,
+                seq: row.seq,
+            },
             at: row.at,
             stream: row.stream,
             text: row.text,
@@ -144,7 +180,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn build_log_states(&self, revision_id: RevisionId) -> Result<Vec<BuildLogState>, StoreError> {
+    pub async fn build_log_states(
+        &self,
+        revision_id: RevisionId,
+    ) -> Result<Vec<BuildLogState>, StoreError> {
         let rows = build_log::Entity::find()
             .filter(build_log::Column::RevisionId.eq(revision_id))
             .order_by_asc(build_log::Column::Epoch)
@@ -161,7 +200,10 @@ impl Store {
 }
 
 /// Locks the headers of logs, making those that are missing. Revisions that do not exist have none.
-async fn headers(tx: &Tx<'_>, keys: impl Iterator<Item = Key>) -> Result<HashMap<Key, build_log::Model>, StoreError> {
+async fn headers(
+    tx: &Tx<'_>,
+    keys: impl Iterator<Item = Key>,
+) -> Result<HashMap<Key, build_log::Model>, StoreError> {
     let mut keys: Vec<Key> = keys.collect();
     keys.sort_unstable();
     keys.dedup();
@@ -174,7 +216,11 @@ async fn headers(tx: &Tx<'_>, keys: impl Iterator<Item = Key>) -> Result<HashMap
         .all(&**tx)
         .await?;
     let known: HashMap<RevisionId, i32> = known.into_iter().collect();
-    keys.retain(|(revision_id, epoch)| known.get(revision_id).is_some_and(|newest| (1..=*newest).contains(epoch)));
+    keys.retain(|(revision_id, epoch)| {
+        known
+            .get(revision_id)
+            .is_some_and(|newest| (1..=*newest).contains(epoch))
+    });
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
@@ -188,21 +234,32 @@ async fn headers(tx: &Tx<'_>, keys: impl Iterator<Item = Key>) -> Result<HashMap
         updated_at: now(),
     };
     build_log::Entity::insert_many(keys.iter().map(|key| empty(key).into_active_model()))
-        .on_conflict(OnConflict::columns([build_log::Column::RevisionId, build_log::Column::Epoch]).do_nothing().to_owned())
+        .on_conflict(
+            OnConflict::columns([build_log::Column::RevisionId, build_log::Column::Epoch])
+                .do_nothing()
+                .to_owned(),
+        )
         .exec_without_returning(&**tx)
         .await?;
-    let any = keys.iter().fold(Condition::any(), |any, (revision_id, epoch)| {
-        let this = Condition::all().add(build_log::Column::RevisionId.eq(*revision_id)).add(build_log::Column::Epoch.eq(*epoch));
-        any.add(this)
-    });
+    let any = keys
+        .iter()
+        .fold(Condition::any(), |any, (revision_id, epoch)| {
+            let this = Condition::all()
+                .add(build_log::Column::RevisionId.eq(*revision_id))
+                .add(build_log::Column::Epoch.eq(*epoch));
+            any.add(this)
+        });
     let rows = build_log::Entity::find()
         .filter(any)
         .order_by_asc(build_log::Column::RevisionId)
         .order_by_asc(build_log::Column::Epoch)
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .all(&**tx)
         .await?;
-    Ok(rows.into_iter().map(|row| ((row.revision_id, row.epoch), row)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| ((row.revision_id, row.epoch), row))
+        .collect())
 }
 
 /// Which of these lines are stored already: every orchestrator hears every line.
@@ -214,13 +271,24 @@ async fn stored(
     if logs.is_empty() {
         return Ok(HashSet::new());
     }
-    let any = logs.iter().fold(Condition::any(), |any, ((revision_id, epoch), lines)| {
-        let (first, last) = (lines.keys().next().copied().unwrap_or(0), lines.keys().next_back().copied().unwrap_or(0));
-        any.add(
-            Condition::all().add(Column::RevisionId.eq(*revision_id)).add(Column::Epoch.eq(*epoch)).add(Column::Seq.between(first, last)),
-        )
-    });
-    let select = build_log_line::Entity::find().select_only().columns([Column::RevisionId, Column::Epoch, Column::Seq]).filter(any);
+    let any = logs
+        .iter()
+        .fold(Condition::any(), |any, ((revision_id, epoch), lines)| {
+            let (first, last) = (
+                lines.keys().next().copied().unwrap_or(0),
+                lines.keys().next_back().copied().unwrap_or(0),
+            );
+            any.add(
+                Condition::all()
+                    .add(Column::RevisionId.eq(*revision_id))
+                    .add(Column::Epoch.eq(*epoch))
+                    .add(Column::Seq.between(first, last)),
+            )
+        });
+    let select = build_log_line::Entity::find()
+        .select_only()
+        .columns([Column::RevisionId, Column::Epoch, Column::Seq])
+        .filter(any);
     let keys: Vec<(RevisionId, i32, i64)> = select.into_tuple().all(&**tx).await?;
     Ok(keys.into_iter().collect())
 }
@@ -235,7 +303,10 @@ fn admit(header: &mut build_log::Model, line: &LogLine) -> Option<build_log_line
     let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
     header.cut = header.lines >= LINES_LIMIT || header.bytes.saturating_add(bytes) > BYTES_LIMIT;
     let (stream, text) = if header.cut {
-        (LogStream::System, "the log is cut here: it is longer than what is kept".to_owned())
+        (
+            LogStream::System,
+            "the log is cut here: it is longer than what is kept".to_owned(),
+        )
     } else {
         header.bytes += bytes;
         (line.stream, text)
@@ -251,7 +322,10 @@ fn admit(header: &mut build_log::Model, line: &LogLine) -> Option<build_log_line
     })
 }
 
-async fn update(tx: &Tx<'_>, headers: impl Iterator<Item = &build_log::Model>) -> Result<(), StoreError> {
+async fn update(
+    tx: &Tx<'_>,
+    headers: impl Iterator<Item = &build_log::Model>,
+) -> Result<(), StoreError> {
     let at = now();
     let rows: Vec<[Value; 7]> = headers
         .map(|row| {

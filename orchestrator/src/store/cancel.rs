@@ -24,24 +24,43 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `CONFLICT` when it is not on its way; `UNAVAILABLE`.
     pub async fn revision_cancel(&self, id: RevisionId) -> Result<Vec<StatusEvent>, CommandError> {
-        let found = revision::Entity::find_by_id(id).one(self.reader()).await.map_err(StoreError::from)?;
-        let deployment_id = found.ok_or_else(|| CommandError::not_found("revision", id))?.deployment_id;
+        let found = revision::Entity::find_by_id(id)
+            .one(self.reader())
+            .await
+            .map_err(StoreError::from)?;
+        let deployment_id = found
+            .ok_or_else(|| CommandError::not_found("revision", id))?
+            .deployment_id;
         let tx = self.write().await?;
         let deployments = deployments_lock(&tx, [deployment_id]).await?;
-        let deployment = deployments.get(&deployment_id).ok_or_else(|| CommandError::not_found("revision", id))?;
+        let deployment = deployments
+            .get(&deployment_id)
+            .ok_or_else(|| CommandError::not_found("revision", id))?;
         let mut rows = standings(&tx, [id]).await?;
-        let standing = rows.first_mut().ok_or_else(|| CommandError::not_found("revision", id))?;
+        let standing = rows
+            .first_mut()
+            .ok_or_else(|| CommandError::not_found("revision", id))?;
         if !standing.status.is_open() {
             let (number, status) = (standing.number, standing.status);
-            return Err(CommandError::conflict(format!("revision {number} of `{}` is {status}: there is nothing to cancel", deployment.name)));
+            return Err(CommandError::conflict(format!(
+                "revision {number} of `{}` is {status}: there is nothing to cancel",
+                deployment.name
+            )));
         }
         if standing.was_running {
             let number = standing.number;
-            let what = format!("revision {number} of `{}` is being restarted, not deployed: stop the deployment instead", deployment.name);
+            let what = format!(
+                "revision {number} of `{}` is being restarted, not deployed: stop the deployment instead",
+                deployment.name
+            );
             return Err(CommandError::conflict(what));
         }
         let mut acting = Acting::new(self.incarnation(), deployment);
-        acting.ask(standing, ApplicationStatus::Cancelled, "cancelled on request");
+        acting.ask(
+            standing,
+            ApplicationStatus::Cancelled,
+            "cancelled on request",
+        );
         let steps = acting.save(&tx).await?;
         tx.commit().await?;
         Ok(steps)
@@ -72,8 +91,12 @@ impl Store {
             standing.last_report_seq = 0;
             let into = standing.cancel_into.unwrap_or(ApplicationStatus::Cancelled);
             let because = Because {
-                failure_reason: (into == ApplicationStatus::Cancelled).then_some(FailureReason::Cancelled),
-                detail: Some("its node did not answer; what it may still run is removed when it does".to_owned()),
+                failure_reason: (into == ApplicationStatus::Cancelled)
+                    .then_some(FailureReason::Cancelled),
+                detail: Some(
+                    "its node did not answer; what it may still run is removed when it does"
+                        .to_owned(),
+                ),
                 ..Because::default()
             };
             ledger.step(&mut standing, into, because);
@@ -107,15 +130,28 @@ pub(super) struct Acting<'a> {
 
 impl<'a> Acting<'a> {
     pub(super) fn new(store: StoreIncarnation, deployment: &'a deployment::Model) -> Self {
-        Self { store, deployment, ledger: Ledger::default(), orders: Vec::new() }
+        Self {
+            store,
+            deployment,
+            ledger: Ledger::default(),
+            orders: Vec::new(),
+        }
     }
 
     /// Ends an open revision as `into`: at once when no node has it, else by asking its node.
     /// Asked before, it stays with what it was asked for then.
     pub(super) fn ask(&mut self, standing: &mut Standing, into: ApplicationStatus, why: &str) {
         let Some(node_id) = standing.node_id.filter(|_| standing.is_under_way()) else {
-            let failure_reason = (into == ApplicationStatus::Cancelled).then_some(FailureReason::Cancelled);
-            self.ledger.step(standing, into, Because { failure_reason, ..Because::of(why) });
+            let failure_reason =
+                (into == ApplicationStatus::Cancelled).then_some(FailureReason::Cancelled);
+            self.ledger.step(
+                standing,
+                into,
+                Because {
+                    failure_reason,
+                    ..Because::of(why)
+                },
+            );
             return;
         };
         if standing.cancel_requested_at.is_some() {
@@ -126,7 +162,14 @@ impl<'a> Acting<'a> {
         standing.cancel_into = Some(into);
         standing.status_detail = Some(format!("being cancelled: {why}"));
         self.ledger.touch(standing);
-        self.orders.extend(order(self.store, self.deployment, standing, node_id, WorkAction::Cancel, at));
+        self.orders.extend(order(
+            self.store,
+            self.deployment,
+            standing,
+            node_id,
+            WorkAction::Cancel,
+            at,
+        ));
     }
 
     pub(super) async fn save(self, tx: &super::Tx<'_>) -> Result<Vec<StatusEvent>, StoreError> {

@@ -75,14 +75,8 @@ impl Store {
         let tx = self.write().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let candidates = tx
-            .sql("UPDATE revisions SET claimed_by = ")
-            .bind(by)
-            .push(", claim_token = ")
-            .bind(token)
-            .push(", claimed_until = ")
-            .later(lease)
-            .push(
-                " WHERE id IN (SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
+            .sql(
+                "WITH waiting AS MATERIALIZED (SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
                  WHERE r.status = 'REQUESTED' AND d.desired_state <> 'DESTROYED' AND r.id > ",
             )
             .bind(after.unwrap_or(RevisionId(Uuid::nil())))
@@ -94,7 +88,13 @@ impl Store {
             )
             .bind(limit)
             .locked_or_skipped("r")
-            .push(") RETURNING id");
+            .push(") UPDATE revisions SET claimed_by = ")
+            .bind(by)
+            .push(", claim_token = ")
+            .bind(token)
+            .push(", claimed_until = ")
+            .later(lease)
+            .push(" WHERE id IN (SELECT id FROM waiting) RETURNING id");
         let claimed: Vec<Claimed> = candidates.all(&*tx).await?;
         let rows: Vec<Row> = if claimed.is_empty() {
             Vec::new()
@@ -109,14 +109,21 @@ impl Store {
             .await?
         };
         tx.commit().await?;
-        Ok(Claim { token, revisions: rows.into_iter().map(RequestedRevision::from).collect() })
+        Ok(Claim {
+            token,
+            revisions: rows.into_iter().map(RequestedRevision::from).collect(),
+        })
     }
 
     /// Gives claimed revisions back that cannot be placed now, each with why it waits.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn requested_wait(&self, token: Uuid, waiting: &[(RevisionId, String)]) -> Result<(), StoreError> {
+    pub async fn requested_wait(
+        &self,
+        token: Uuid,
+        waiting: &[(RevisionId, String)],
+    ) -> Result<(), StoreError> {
         if waiting.is_empty() {
             return Ok(());
         }

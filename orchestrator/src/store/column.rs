@@ -39,7 +39,9 @@ impl<T: DeserializeOwned> TryGetable for JsonText<T> {
 impl<T: DeserializeOwned> ValueType for JsonText<T> {
     fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
         let text = <String as ValueType>::try_from(value)?;
-        serde_json::from_str(&text).map(Self).map_err(|_| ValueTypeErr)
+        serde_json::from_str(&text)
+            .map(Self)
+            .map_err(|_| ValueTypeErr)
     }
 
     fn type_name() -> String {
@@ -126,4 +128,3 @@ column_words! {
         Held = "HELD",
     }
 }
-

@@ -7,7 +7,10 @@ use backon::BackoffBuilder;
 use migrations::Migrator;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ActiveValue::Set, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait, TransactionTrait};
+use sea_orm::{
+    ActiveValue::Set, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
+    EntityTrait, TransactionTrait,
+};
 use sea_orm_migration::MigratorTrait;
 use shared::id::StoreIncarnation;
 use shared::secret::{ExposeSecret, SecretString, redacted_url};
@@ -29,7 +32,11 @@ impl Store {
         let (backend, options) = options(url)?;
         let mut pauses = pauses();
         loop {
-            let error = match open_once(backend, options.clone()).await {
+            let opened = tokio::select! {
+                () = stop.cancelled() => return Err(StoreError::Stopped),
+                opened = open_once(backend, options.clone()) => opened,
+            };
+            let error = match opened {
                 Ok(store) => return Ok(store),
                 Err(error) => error,
             };
@@ -38,7 +45,9 @@ impl Store {
             }
             // The iterator has no end; were it to end, five seconds are as good.
             let pause = pauses.next().unwrap_or(Duration::from_secs(5));
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             tracing::warn!(
                 database = redacted_url(url.expose_secret()),
                 retry_ms = pause.as_millis() as u64,
@@ -64,15 +73,27 @@ fn pauses() -> impl Iterator<Item = Duration> {
 async fn open_once(backend: DbBackend, options: ConnectOptions) -> Result<Store, StoreError> {
     let db = Database::connect(options).await?;
     let incarnation = prepare(&db).await?;
-    Ok(Store { inner: Arc::new(Inner { db, backend, incarnation, writer: Mutex::new(()) }) })
+    Ok(Store {
+        inner: Arc::new(Inner {
+            db,
+            backend,
+            incarnation,
+            writer: Mutex::new(()),
+        }),
+    })
 }
 
 fn options(url: &SecretString) -> Result<(DbBackend, ConnectOptions), StoreError> {
     let url = url.expose_secret();
-    let refused = || StoreError::Url { shown: redacted_url(url) };
+    let refused = || StoreError::Url {
+        shown: redacted_url(url),
+    };
     let scheme = url.split(':').next().unwrap_or_default();
     let mut options = ConnectOptions::new(url);
-    options.connect_timeout(Duration::from_secs(5)).acquire_timeout(Duration::from_secs(5)).sqlx_logging(false);
+    options
+        .connect_timeout(Duration::from_secs(5))
+        .acquire_timeout(Duration::from_secs(5))
+        .sqlx_logging(false);
     let backend = match scheme {
         "postgres" | "postgresql" => {
             // Each connection costs memory here and a process there; eight carry the batches of all loops.
@@ -81,11 +102,18 @@ fn options(url: &SecretString) -> Result<(DbBackend, ConnectOptions), StoreError
                 .min_connections(1)
                 .idle_timeout(Duration::from_secs(60))
                 .test_before_acquire_if_idle_for(Duration::from_secs(2))
-                .map_sqlx_postgres_opts(|options| options.application_name("longshore").statement_cache_capacity(64));
+                .map_sqlx_postgres_opts(|options| {
+                    options
+                        .application_name("longshore")
+                        .statement_cache_capacity(64)
+                });
             DbBackend::Postgres
         }
         "sqlite" if !url.contains(":memory:") && !url.contains("mode=memory") => {
-            options.max_connections(4).min_connections(1).idle_timeout(Duration::from_secs(60));
+            options
+                .max_connections(4)
+                .min_connections(1)
+                .idle_timeout(Duration::from_secs(60));
             options.map_sqlx_sqlite_opts(|options| {
                 options
                     .create_if_missing(true)
@@ -107,15 +135,27 @@ fn options(url: &SecretString) -> Result<(DbBackend, ConnectOptions), StoreError
 async fn prepare(db: &DatabaseConnection) -> Result<StoreIncarnation, StoreError> {
     let tx = db.begin().await?;
     if tx.get_database_backend() == DbBackend::Postgres {
-        tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
+        tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+            .await?;
     }
     Migrator::up(&tx, None).await?;
-    let first = store_meta::ActiveModel { id: Set(1), incarnation: Set(StoreIncarnation::new()), created_at: Set(now()) };
+    let first = store_meta::ActiveModel {
+        id: Set(1),
+        incarnation: Set(StoreIncarnation::new()),
+        created_at: Set(now()),
+    };
     store_meta::Entity::insert(first)
-        .on_conflict(OnConflict::column(store_meta::Column::Id).do_nothing().to_owned())
+        .on_conflict(
+            OnConflict::column(store_meta::Column::Id)
+                .do_nothing()
+                .to_owned(),
+        )
         .exec_without_returning(&tx)
         .await?;
     let meta = store_meta::Entity::find_by_id(1).one(&tx).await?;
     tx.commit().await?;
-    meta.map(|meta| meta.incarnation).ok_or_else(|| StoreError::Inconsistent { what: "store_meta is empty".to_owned() })
+    meta.map(|meta| meta.incarnation)
+        .ok_or_else(|| StoreError::Inconsistent {
+            what: "store_meta is empty".to_owned(),
+        })
 }

@@ -52,7 +52,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then none was made.
-    pub async fn deployments_create(&self, new: &[NewDeployment]) -> Result<Vec<Created>, StoreError> {
+    pub async fn deployments_create(
+        &self,
+        new: &[NewDeployment],
+    ) -> Result<Vec<Created>, StoreError> {
         let tx = self.write().await?;
         let mut made = HashMap::new();
         for chunk in new.chunks(ROWS_AT_ONCE / 4) {
@@ -62,9 +65,14 @@ impl Store {
         tx.commit().await?;
         let mut given = HashSet::new();
         let answers = new.iter().map(|new| match made.get(&new.name) {
-            Some((id, step)) if given.insert(&new.name) => Created::Made { id: *id, step: step.clone() },
+            Some((id, step)) if given.insert(&new.name) => Created::Made {
+                id: *id,
+                step: step.clone(),
+            },
             Some((id, _)) => Created::NameTaken { by: Some(*id) },
-            None => Created::NameTaken { by: holders.get(new.name.as_str()).copied() },
+            None => Created::NameTaken {
+                by: holders.get(new.name.as_str()).copied(),
+            },
         });
         Ok(answers.collect())
     }
@@ -76,34 +84,52 @@ type Made = HashMap<DeploymentName, (DeploymentId, StatusEvent)>;
 async fn create_chunk(tx: &Tx<'_>, new: &[NewDeployment]) -> Result<Made, StoreError> {
     let at = now();
     let pairs: Vec<_> = new.iter().map(|new| rows(new, at)).collect();
-    let inserted = deployment::Entity::insert_many(pairs.iter().map(|(row, _)| row.clone().into_active_model()))
-        .on_conflict_do_nothing_on([deployment::Column::LiveName])
-        .exec_with_returning_keys(&**tx)
-        .await?;
+    let inserted = deployment::Entity::insert_many(
+        pairs.iter().map(|(row, _)| row.clone().into_active_model()),
+    )
+    .on_conflict_do_nothing_on([deployment::Column::LiveName])
+    .exec_with_returning_keys(&**tx)
+    .await?;
     let inserted: HashSet<DeploymentId> = match inserted {
         TryInsertResult::Inserted(ids) => ids.into_iter().collect(),
         TryInsertResult::Empty | TryInsertResult::Conflicted => return Ok(HashMap::new()),
     };
-    let made: Vec<_> = pairs.iter().zip(new).filter(|((row, _), _)| inserted.contains(&row.id)).collect();
-    let revisions = made.iter().map(|((_, revision), _)| revision.clone().into_active_model());
-    revision::Entity::insert_many(revisions).exec_without_returning(&**tx).await?;
+    let made: Vec<_> = pairs
+        .iter()
+        .zip(new)
+        .filter(|((row, _), _)| inserted.contains(&row.id))
+        .collect();
+    let revisions = made
+        .iter()
+        .map(|((_, revision), _)| revision.clone().into_active_model());
+    revision::Entity::insert_many(revisions)
+        .exec_without_returning(&**tx)
+        .await?;
     let labels = made.iter().flat_map(|((row, _), new)| {
-        new.labels.iter().map(|(key, value)| deployment_label::Model {
-            deployment_id: row.id,
-            key: key.to_string(),
-            value: value.to_string(),
-        })
+        new.labels
+            .iter()
+            .map(|(key, value)| deployment_label::Model {
+                deployment_id: row.id,
+                key: key.to_string(),
+                value: value.to_string(),
+            })
     });
     let labels: Vec<_> = labels.map(IntoActiveModel::into_active_model).collect();
     for chunk in labels.chunks(ROWS_AT_ONCE) {
-        deployment_label::Entity::insert_many(chunk.iter().cloned()).exec_without_returning(&**tx).await?;
+        deployment_label::Entity::insert_many(chunk.iter().cloned())
+            .exec_without_returning(&**tx)
+            .await?;
     }
     let mut ledger = Ledger::default();
     for ((_, revision), _) in &made {
         ledger.first_step(revision);
     }
     let steps = ledger.save(tx).await?;
-    Ok(made.iter().zip(steps).map(|(((row, _), new), step)| (new.name.clone(), (row.id, step))).collect())
+    Ok(made
+        .iter()
+        .zip(steps)
+        .map(|(((row, _), new), step)| (new.name.clone(), (row.id, step)))
+        .collect())
 }
 
 fn rows(new: &NewDeployment, at: Time) -> (deployment::Model, revision::Model) {
@@ -136,7 +162,15 @@ fn rows(new: &NewDeployment, at: Time) -> (deployment::Model, revision::Model) {
 }
 
 fn first_revision(deployment_id: DeploymentId, new: &NewDeployment, at: Time) -> revision::Model {
-    requested_revision(deployment_id, 1, RevisionCause::Created, &new.source, new.method, None, at)
+    requested_revision(
+        deployment_id,
+        1,
+        RevisionCause::Created,
+        &new.source,
+        new.method,
+        None,
+        at,
+    )
 }
 
 /// A revision as it is when it is asked for.
@@ -180,19 +214,38 @@ pub(super) fn requested_revision(
 
 /// How often a source is looked at, in seconds, and when next; 0 and never for one that cannot move.
 pub(super) fn watching(source: &Source, at: Time) -> (i32, Option<Time>) {
-    let Source::GitApp(git) = source else { return (0, None) };
-    let fixed = git.git_ref.as_ref().is_some_and(|git_ref| CommitId::parse(git_ref.as_str()).is_ok());
+    let Source::GitApp(git) = source else {
+        return (0, None);
+    };
+    let fixed = git
+        .git_ref
+        .as_ref()
+        .is_some_and(|git_ref| CommitId::parse(git_ref.as_str()).is_ok());
     let seconds = if fixed { 0 } else { git.poll_seconds };
     let next = (seconds > 0).then(|| at + Duration::from_secs(u64::from(seconds)));
     (i32::try_from(seconds).unwrap_or(i32::MAX), next)
 }
 
 /// Who holds the names that were not to be had.
-async fn holders(tx: &Tx<'_>, new: &[NewDeployment], made: &Made) -> Result<HashMap<String, DeploymentId>, StoreError> {
-    let taken: Vec<String> = new.iter().filter(|new| !made.contains_key(&new.name)).map(|new| new.name.to_string()).collect();
+async fn holders(
+    tx: &Tx<'_>,
+    new: &[NewDeployment],
+    made: &Made,
+) -> Result<HashMap<String, DeploymentId>, StoreError> {
+    let taken: Vec<String> = new
+        .iter()
+        .filter(|new| !made.contains_key(&new.name))
+        .map(|new| new.name.to_string())
+        .collect();
     if taken.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = deployment::Entity::find().filter(deployment::Column::LiveName.is_in(taken)).all(&**tx).await?;
-    Ok(rows.into_iter().filter_map(|row| Some((row.live_name?, row.id))).collect())
+    let rows = deployment::Entity::find()
+        .filter(deployment::Column::LiveName.is_in(taken))
+        .all(&**tx)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some((row.live_name?, row.id)))
+        .collect())
 }

@@ -8,7 +8,11 @@ use super::sql::ROWS_AT_ONCE;
 use super::work::{order, work_insert};
 use super::{Store, StoreError, Tx};
 use crate::ports::{self, BLOCKS, Block};
-use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Value};
+use sea_orm::sea_query::LockType;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect, Select, Value,
+};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{DeployWork, LeasedPort, PortOffer, StatusEvent, WorkAction};
 use shared::source::{CommitId, Source};
@@ -18,6 +22,10 @@ use uuid::Uuid;
 
 /// How many ports a node is offered beside those that the deployment holds.
 const PORTS_OFFERED: usize = 8;
+
+/// Beyond this many blocks it is cheaper to ask for all of a node's leases; SQLite also refuses
+/// conditions nested a thousand deep.
+const BLOCKS_ASKED_FOR: usize = 100;
 
 /// A claimed revision and the node that it goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +60,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was given to anybody.
-    pub async fn dispatch(&self, token: Uuid, assignments: &[Assignment]) -> Result<Dispatched, StoreError> {
+    pub async fn dispatch(
+        &self,
+        token: Uuid,
+        assignments: &[Assignment],
+    ) -> Result<Dispatched, StoreError> {
         if assignments.is_empty() {
             return Ok(Dispatched::default());
         }
@@ -63,7 +75,9 @@ impl Store {
         let mut ledger = Ledger::default();
         let mut orders = Vec::with_capacity(batch.entries.len());
         for entry in &mut batch.entries {
-            let Some(deployment) = batch.deployments.get(&entry.standing.deployment_id) else { continue };
+            let Some(deployment) = batch.deployments.get(&entry.standing.deployment_id) else {
+                continue;
+            };
             let standing = &mut entry.standing;
             standing.epoch += 1;
             standing.last_report_seq = 0;
@@ -71,11 +85,22 @@ impl Store {
             ledger.step(standing, ApplicationStatus::Initialized, Because::default());
             let work = DeployWork {
                 source: entry.wanted.source.0.clone(),
-                commit: entry.wanted.wanted_commit.as_deref().and_then(|commit| CommitId::parse(commit).ok()),
+                commit: entry
+                    .wanted
+                    .wanted_commit
+                    .as_deref()
+                    .and_then(|commit| CommitId::parse(commit).ok()),
                 method: entry.wanted.method,
                 ports: offers.get(&standing.id).cloned().unwrap_or_default(),
             };
-            orders.extend(order(self.incarnation(), deployment, standing, entry.node_id, WorkAction::Deploy(work), at));
+            orders.extend(order(
+                self.incarnation(),
+                deployment,
+                standing,
+                entry.node_id,
+                WorkAction::Deploy(work),
+                at,
+            ));
         }
         place(&tx, &batch.entries, at).await?;
         let steps = ledger.save(&tx).await?;
@@ -100,9 +125,23 @@ struct Entry {
 }
 
 impl Batch {
-    async fn load(tx: &Tx<'_>, token: Uuid, assignments: &[Assignment]) -> Result<Self, StoreError> {
-        let deployments = deployments_lock(tx, assignments.iter().map(|assignment| assignment.deployment_id)).await?;
-        let standings = standings(tx, assignments.iter().map(|assignment| assignment.revision_id)).await?;
+    async fn load(
+        tx: &Tx<'_>,
+        token: Uuid,
+        assignments: &[Assignment],
+    ) -> Result<Self, StoreError> {
+        let deployments = deployments_lock(
+            tx,
+            assignments
+                .iter()
+                .map(|assignment| assignment.deployment_id),
+        )
+        .await?;
+        let standings = standings(
+            tx,
+            assignments.iter().map(|assignment| assignment.revision_id),
+        )
+        .await?;
         let mut wanted: HashMap<RevisionId, Wanted> = tx
             .sql("SELECT id, source, method, wanted_commit FROM revisions WHERE status = 'REQUESTED' AND claim_token = ")
             .bind(token)
@@ -113,12 +152,14 @@ impl Batch {
             .into_iter()
             .map(|wanted| (wanted.id, wanted))
             .collect();
-        let node_of: HashMap<RevisionId, NodeId> =
-            assignments.iter().map(|assignment| (assignment.revision_id, assignment.node_id)).collect();
+        let node_of: HashMap<RevisionId, NodeId> = assignments
+            .iter()
+            .map(|assignment| (assignment.revision_id, assignment.node_id))
+            .collect();
         let nodes = node::Entity::find()
             .filter(node::Column::Id.is_in(node_of.values().copied()))
             .order_by_asc(node::Column::Id)
-            .lock_exclusive()
+            .lock(LockType::NoKeyUpdate)
             .all(&**tx)
             .await?;
         let nodes: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.id, node)).collect();
@@ -126,10 +167,19 @@ impl Batch {
             let wanted = wanted.remove(&standing.id)?;
             let node_id = *node_of.get(&standing.id)?;
             let deployment = deployments.get(&standing.deployment_id)?;
-            let alive = deployment.desired_state != DesiredState::Destroyed && nodes.contains_key(&node_id);
-            alive.then_some(Entry { standing, wanted, node_id })
+            let alive =
+                deployment.desired_state != DesiredState::Destroyed && nodes.contains_key(&node_id);
+            alive.then_some(Entry {
+                standing,
+                wanted,
+                node_id,
+            })
         });
-        Ok(Self { entries: entries.collect(), deployments, nodes })
+        Ok(Self {
+            entries: entries.collect(),
+            deployments,
+            nodes,
+        })
     }
 }
 
@@ -145,7 +195,7 @@ pub(super) async fn deployments_lock(
     let rows = deployment::Entity::find()
         .filter(deployment::Column::Id.is_in(ids))
         .order_by_asc(deployment::Column::Id)
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .all(&**tx)
         .await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
@@ -155,7 +205,13 @@ pub(super) async fn deployments_lock(
 async fn place(tx: &Tx<'_>, entries: &[Entry], at: Time) -> Result<(), StoreError> {
     for chunk in entries.chunks(ROWS_AT_ONCE) {
         tx.sql("UPDATE deployments SET node_id = v.column2, updated_at = v.column3 FROM ")
-            .rows(chunk.iter().map(|entry| [entry.standing.deployment_id.into(), entry.node_id.into(), at.into()]))
+            .rows(chunk.iter().map(|entry| {
+                [
+                    entry.standing.deployment_id.into(),
+                    entry.node_id.into(),
+                    at.into(),
+                ]
+            }))
             .push(" WHERE deployments.id = v.column1")
             .run(&**tx)
             .await?;
@@ -164,7 +220,11 @@ async fn place(tx: &Tx<'_>, entries: &[Entry], at: Time) -> Result<(), StoreErro
 }
 
 /// Reserves fresh ports for each revision and finds what its deployment holds already.
-async fn offer_ports(tx: &Tx<'_>, batch: &mut Batch, at: Time) -> Result<HashMap<RevisionId, PortOffer>, StoreError> {
+async fn offer_ports(
+    tx: &Tx<'_>,
+    batch: &mut Batch,
+    at: Time,
+) -> Result<HashMap<RevisionId, PortOffer>, StoreError> {
     if batch.entries.is_empty() {
         return Ok(HashMap::new());
     }
@@ -172,31 +232,57 @@ async fn offer_ports(tx: &Tx<'_>, batch: &mut Batch, at: Time) -> Result<HashMap
     let mut offers = held(tx, batch).await?;
     let mut leases: Vec<port_lease::ActiveModel> = Vec::new();
     for (node_id, node) in &mut batch.nodes {
-        let entries: Vec<_> = batch.entries.iter().filter(|entry| entry.node_id == *node_id).collect();
-        let homes: Vec<Option<Block>> = entries.iter().map(|entry| home(offers.get(&entry.standing.id))).collect();
+        let entries: Vec<_> = batch
+            .entries
+            .iter()
+            .filter(|entry| entry.node_id == *node_id)
+            .collect();
+        let homes: Vec<Option<Block>> = entries
+            .iter()
+            .map(|entry| home(offers.get(&entry.standing.id)))
+            .collect();
         let mut cursor = Block::containing(u16::try_from(node.port_cursor).unwrap_or_default());
         let fresh = match choose_all(tx, *node_id, &mut cursor, &homes, Some(2)).await? {
             Some(fresh) => fresh,
             // The blocks at hand are nearly full: look at all of them.
-            None => choose_all(tx, *node_id, &mut cursor, &homes, None).await?.unwrap_or_default(),
+            None => choose_all(tx, *node_id, &mut cursor, &homes, None)
+                .await?
+                .unwrap_or_default(),
         };
         node.port_cursor = i32::from(cursor.first_port());
         for (entry, ports) in entries.iter().zip(fresh) {
-            leases.extend(ports.iter().map(|port| reserved(*node_id, *port, &entry.standing, at)));
+            leases.extend(
+                ports
+                    .iter()
+                    .map(|port| reserved(*node_id, *port, &entry.standing, at)),
+            );
             offers.entry(entry.standing.id).or_default().fresh = ports;
         }
     }
-    let cursors = batch.nodes.values().map(|node| -> [Value; 2] { [node.id.into(), node.port_cursor.into()] });
-    tx.sql("UPDATE nodes SET port_cursor = v.column2 FROM ").rows(cursors).push(" WHERE nodes.id = v.column1").run(&**tx).await?;
+    let cursors = batch
+        .nodes
+        .values()
+        .map(|node| -> [Value; 2] { [node.id.into(), node.port_cursor.into()] });
+    tx.sql("UPDATE nodes SET port_cursor = v.column2 FROM ")
+        .rows(cursors)
+        .push(" WHERE nodes.id = v.column1")
+        .run(&**tx)
+        .await?;
     for chunk in leases.chunks(ROWS_AT_ONCE) {
-        port_lease::Entity::insert_many(chunk.iter().cloned()).exec_without_returning(&**tx).await?;
+        port_lease::Entity::insert_many(chunk.iter().cloned())
+            .exec_without_returning(&**tx)
+            .await?;
     }
     Ok(offers)
 }
 
 /// The block that a deployment's held ports lie in, where its next ones are looked for first.
 fn home(offer: Option<&PortOffer>) -> Option<Block> {
-    offer?.held.iter().map(|lease| Block::containing(lease.port)).min()
+    offer?
+        .held
+        .iter()
+        .map(|lease| Block::containing(lease.port))
+        .min()
 }
 
 /// Chooses ports for each entry of one node. With `spare`, looks only at as many blocks as there are
@@ -208,7 +294,8 @@ async fn choose_all(
     homes: &[Option<Block>],
     spare: Option<u16>,
 ) -> Result<Option<Vec<Vec<u16>>>, StoreError> {
-    let newcomers = u16::try_from(homes.iter().filter(|home| home.is_none()).count()).unwrap_or(BLOCKS);
+    let newcomers =
+        u16::try_from(homes.iter().filter(|home| home.is_none()).count()).unwrap_or(BLOCKS);
     let blocks = spare.map_or(BLOCKS, |spare| newcomers.saturating_add(spare).min(BLOCKS));
     let spill = spare.map_or(BLOCKS, |spare| spare.min(BLOCKS));
     let mut taken = taken(tx, node_id, *cursor, blocks, homes, spill).await?;
@@ -219,7 +306,13 @@ async fn choose_all(
         if home.is_none() && blocks < BLOCKS && cursor.distance_to(next) > blocks {
             return Ok(None);
         }
-        let choice = ports::choose(&mut rand::rng(), home.unwrap_or(next), spill, PORTS_OFFERED, &taken);
+        let choice = ports::choose(
+            &mut rand::rng(),
+            home.unwrap_or(next),
+            spill,
+            PORTS_OFFERED,
+            &taken,
+        );
         if spare.is_some() && choice.ports.len() < PORTS_OFFERED {
             return Ok(None);
         }
@@ -248,15 +341,34 @@ async fn taken(
         .filter(port_lease::Column::NodeId.eq(node_id));
     if blocks < BLOCKS && spill < BLOCKS {
         let near = (0..blocks.saturating_add(spill)).map(|step| cursor.plus(step));
-        let around = homes.iter().flatten().flat_map(|home| (0..spill).map(|step| home.plus(step)));
+        let around = homes
+            .iter()
+            .flatten()
+            .flat_map(|home| (0..spill).map(|step| home.plus(step)));
         let looked_at: HashSet<Block> = near.chain(around).collect();
+        if looked_at.len() > BLOCKS_ASKED_FOR {
+            return all_taken(tx, select).await;
+        }
         let any = looked_at.into_iter().fold(Condition::any(), |any, block| {
-            any.add(port_lease::Column::Port.between(i32::from(*block.ports().start()), i32::from(*block.ports().end())))
+            any.add(port_lease::Column::Port.between(
+                i32::from(*block.ports().start()),
+                i32::from(*block.ports().end()),
+            ))
         });
         select = select.filter(any);
     }
+    all_taken(tx, select).await
+}
+
+async fn all_taken(
+    tx: &Tx<'_>,
+    select: Select<port_lease::Entity>,
+) -> Result<HashSet<u16>, StoreError> {
     let ports: Vec<i32> = select.into_tuple().all(&**tx).await?;
-    Ok(ports.into_iter().filter_map(|port| u16::try_from(port).ok()).collect())
+    Ok(ports
+        .into_iter()
+        .filter_map(|port| u16::try_from(port).ok())
+        .collect())
 }
 
 fn reserved(node_id: NodeId, port: u16, standing: &Standing, at: Time) -> port_lease::ActiveModel {
@@ -276,7 +388,10 @@ fn reserved(node_id: NodeId, port: u16, standing: &Standing, at: Time) -> port_l
 async fn release_reserved(tx: &Tx<'_>, batch: &Batch) -> Result<(), StoreError> {
     port_lease::Entity::delete_many()
         .filter(port_lease::Column::State.eq(LeaseState::Reserved))
-        .filter(port_lease::Column::RevisionId.is_in(batch.entries.iter().map(|entry| entry.standing.id)))
+        .filter(
+            port_lease::Column::RevisionId
+                .is_in(batch.entries.iter().map(|entry| entry.standing.id)),
+        )
         .exec(&**tx)
         .await?;
     Ok(())
@@ -284,17 +399,34 @@ async fn release_reserved(tx: &Tx<'_>, batch: &Batch) -> Result<(), StoreError> 
 
 /// What the deployments hold already on the nodes that they go to.
 async fn held(tx: &Tx<'_>, batch: &Batch) -> Result<HashMap<RevisionId, PortOffer>, StoreError> {
-    let revision_of: HashMap<(DeploymentId, NodeId), RevisionId> =
-        batch.entries.iter().map(|entry| ((entry.standing.deployment_id, entry.node_id), entry.standing.id)).collect();
+    let revision_of: HashMap<(DeploymentId, NodeId), RevisionId> = batch
+        .entries
+        .iter()
+        .map(|entry| {
+            (
+                (entry.standing.deployment_id, entry.node_id),
+                entry.standing.id,
+            )
+        })
+        .collect();
     let leases = port_lease::Entity::find()
         .filter(port_lease::Column::State.eq(LeaseState::Held))
-        .filter(port_lease::Column::DeploymentId.is_in(batch.entries.iter().map(|entry| entry.standing.deployment_id)))
+        .filter(
+            port_lease::Column::DeploymentId.is_in(
+                batch
+                    .entries
+                    .iter()
+                    .map(|entry| entry.standing.deployment_id),
+            ),
+        )
         .order_by_asc(port_lease::Column::Port)
         .all(&**tx)
         .await?;
     let mut offers: HashMap<RevisionId, PortOffer> = HashMap::new();
     for lease in leases {
-        let Some(revision_id) = revision_of.get(&(lease.deployment_id, lease.node_id)) else { continue };
+        let Some(revision_id) = revision_of.get(&(lease.deployment_id, lease.node_id)) else {
+            continue;
+        };
         if let Some(leased) = leased_port(&lease) {
             offers.entry(*revision_id).or_default().held.push(leased);
         }

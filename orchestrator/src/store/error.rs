@@ -7,7 +7,9 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The URL names no database that is known here.
-    #[error("`{shown}` is not a database URL: give postgres://user:password@host/name or sqlite:///absolute/path")]
+    #[error(
+        "`{shown}` is not a database URL: give postgres://user:password@host/name or sqlite:///absolute/path"
+    )]
     Url {
         /// The URL without credentials.
         shown: String,
@@ -41,7 +43,9 @@ impl StoreError {
             Self::Silent { .. } => true,
             Self::Database(error) => match error {
                 DbErr::ConnectionAcquire(_) => true,
-                DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause) => runtime_is_transient(cause),
+                DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause) => {
+                    runtime_is_transient(cause)
+                }
                 _ => false,
             },
         }
@@ -74,11 +78,17 @@ fn sqlx_is_transient(error: &sqlx::Error) -> bool {
 /// start-up. SQLite: busy, locked, a disk that failed, a file that cannot be opened now.
 fn code_is_transient(code: &str) -> bool {
     match code.len() {
-        5 => ["08", "53", "40", "57P"].iter().any(|class| code.starts_with(class)) || code == "55P03",
-        _ => code.parse::<u32>().is_ok_and(|number| matches!(number & 0xff, 5 | 6 | 10 | 14)),
+        5 => {
+            ["08", "53", "40", "57P"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || code == "55P03"
+        }
+        _ => code
+            .parse::<u32>()
+            .is_ok_and(|number| matches!(number & 0xff, 5 | 6 | 10 | 14)),
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -86,10 +96,14 @@ mod tests {
 
     #[test]
     fn codes_that_pass_by_themselves() {
-        for code in ["08006", "53300", "40001", "40P01", "57P01", "57P03", "55P03", "5", "261", "6", "14"] {
+        for code in [
+            "08006", "53300", "40001", "40P01", "57P01", "57P03", "55P03", "5", "261", "6", "14",
+        ] {
             assert!(code_is_transient(code), "{code}");
         }
-        for code in ["23505", "42P01", "28P01", "22021", "1", "19", "2067", "11", ""] {
+        for code in [
+            "23505", "42P01", "28P01", "22021", "1", "19", "2067", "11", "",
+        ] {
             assert!(!code_is_transient(code), "{code}");
         }
     }

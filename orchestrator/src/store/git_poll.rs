@@ -63,7 +63,11 @@ impl Row {
     fn waited_after_failure(&self) -> Option<Duration> {
         self.last_poll_error.as_ref()?;
         // Clocks of several orchestrators may differ: what is negative counts as nothing.
-        Some((self.next_poll_at? - self.last_polled_at?).to_std().unwrap_or_default())
+        Some(
+            (self.next_poll_at? - self.last_polled_at?)
+                .to_std()
+                .unwrap_or_default(),
+        )
     }
 }
 
@@ -78,13 +82,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn git_polls_due(&self, limit: u64, lease: Duration) -> Result<(Uuid, Vec<DuePoll>), StoreError> {
+    pub async fn git_polls_due(
+        &self,
+        limit: u64,
+        lease: Duration,
+    ) -> Result<(Uuid, Vec<DuePoll>), StoreError> {
         let token = Uuid::new_v4();
         let tx = self.write().await?;
-        let claim = tx.sql("UPDATE deployments SET poll_claim_token = ").bind(token).push(", poll_claimed_until = ").later(lease);
-        let rows: Vec<Row> = claim
-            .push(
-                " WHERE id IN (SELECT d.id FROM deployments d WHERE d.next_poll_at IS NOT NULL AND d.desired_state = 'RUNNING' \
+        let rows: Vec<Row> = tx
+            .sql(
+                "WITH due AS MATERIALIZED (SELECT d.id FROM deployments d WHERE d.next_poll_at IS NOT NULL AND d.desired_state = 'RUNNING' \
                  AND d.next_poll_at <= ",
             )
             .now()
@@ -93,14 +100,24 @@ impl Store {
             .push(") ORDER BY d.next_poll_at LIMIT ")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .locked_or_skipped("d")
-            .push(") RETURNING id, source, next_poll_at, last_polled_at, last_poll_error")
+            .push(") UPDATE deployments SET poll_claim_token = ")
+            .bind(token)
+            .push(", poll_claimed_until = ")
+            .later(lease)
+            .push(" WHERE id IN (SELECT id FROM due) RETURNING id, source, next_poll_at, last_polled_at, last_poll_error")
             .all(&*tx)
             .await?;
         tx.commit().await?;
         let due = rows.into_iter().filter_map(|row| {
             let waited_after_failure = row.waited_after_failure();
-            let Source::GitApp(source) = row.source.0 else { return None };
-            Some(DuePoll { deployment_id: row.id, source, waited_after_failure })
+            let Source::GitApp(source) = row.source.0 else {
+                return None;
+            };
+            Some(DuePoll {
+                deployment_id: row.id,
+                source,
+                waited_after_failure,
+            })
         });
         Ok((token, due.collect()))
     }
@@ -127,29 +144,51 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was recorded, and the repositories are due again after the lease.
-    pub async fn git_polls_record(&self, token: Uuid, outcomes: &[PollOutcome]) -> Result<PollsRecorded, StoreError> {
+    pub async fn git_polls_record(
+        &self,
+        token: Uuid,
+        outcomes: &[PollOutcome],
+    ) -> Result<PollsRecorded, StoreError> {
         let tx = self.write().await?;
-        let deployments = deployments_lock(&tx, outcomes.iter().map(|outcome| outcome.deployment_id)).await?;
+        let deployments =
+            deployments_lock(&tx, outcomes.iter().map(|outcome| outcome.deployment_id)).await?;
         let latest = latest_revisions(&tx, deployments.values()).await?;
         let mut looked = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
-            let Some(deployment) = deployments.get(&outcome.deployment_id) else { continue };
+            let Some(deployment) = deployments.get(&outcome.deployment_id) else {
+                continue;
+            };
             if deployment.poll_claim_token != Some(token) || !is_about(outcome, deployment) {
                 continue;
             }
             let newest = deployment.latest_revision_id.and_then(|id| latest.get(&id));
-            let meaning = outcome.found.as_ref().map(|commit| (commit, decide(deployment, newest, commit)));
-            looked.push(Looked { deployment, outcome, meaning });
+            let meaning = outcome
+                .found
+                .as_ref()
+                .map(|commit| (commit, decide(deployment, newest, commit)));
+            looked.push(Looked {
+                deployment,
+                outcome,
+                meaning,
+            });
         }
         let at = now();
         for chunk in looked.chunks(ROWS_AT_ONCE) {
             record(&tx, chunk, at).await?;
         }
         let mut recorded = PollsRecorded::default();
-        for Looked { deployment, meaning, .. } in looked {
+        for Looked {
+            deployment,
+            meaning,
+            ..
+        } in looked
+        {
             if let Ok((commit, Decision::Deploy)) = meaning {
-                let making = Making::of(deployment, RevisionCause::NewCommit).at_commit(commit.clone());
-                recorded.steps.extend(making.save(&tx, self.incarnation()).await?);
+                let making =
+                    Making::of(deployment, RevisionCause::NewCommit).at_commit(commit.clone());
+                recorded
+                    .steps
+                    .extend(making.save(&tx, self.incarnation()).await?);
             }
         }
         tx.commit().await?;
@@ -166,7 +205,9 @@ struct Looked<'a> {
 
 /// Whether the deployment still follows what was looked at.
 fn is_about(outcome: &PollOutcome, deployment: &deployment::Model) -> bool {
-    let Source::GitApp(git) = &deployment.source.0 else { return false };
+    let Source::GitApp(git) = &deployment.source.0 else {
+        return false;
+    };
     git.url == outcome.source.url && git.git_ref == outcome.source.git_ref
 }
 
@@ -181,7 +222,11 @@ enum Decision {
     Undecided,
 }
 
-fn decide(deployment: &deployment::Model, newest: Option<&revision::Model>, found: &CommitId) -> Decision {
+fn decide(
+    deployment: &deployment::Model,
+    newest: Option<&revision::Model>,
+    found: &CommitId,
+) -> Decision {
     // Stopped while its repository was being looked at: the commit is for when it is started again.
     if deployment.desired_state != DesiredState::Running {
         return Decision::Undecided;
@@ -189,12 +234,22 @@ fn decide(deployment: &deployment::Model, newest: Option<&revision::Model>, foun
     if deployment.last_seen_commit.as_deref() == Some(found.as_str()) {
         return Decision::Known;
     }
-    let Some(newest) = newest else { return Decision::Deploy };
-    match newest.source_version.as_deref().or(newest.wanted_commit.as_deref()) {
+    let Some(newest) = newest else {
+        return Decision::Deploy;
+    };
+    match newest
+        .source_version
+        .as_deref()
+        .or(newest.wanted_commit.as_deref())
+    {
         // Also when it failed: the same commit is not tried for ever.
         Some(version) if version == found.as_str() => Decision::Known,
         // Nothing was seen of this ref before, and somebody chose an older commit on purpose.
-        Some(_) if newest.cause == RevisionCause::Rollback && deployment.last_seen_commit.is_none() => Decision::Known,
+        Some(_)
+            if newest.cause == RevisionCause::Rollback && deployment.last_seen_commit.is_none() =>
+        {
+            Decision::Known
+        }
         Some(_) => Decision::Deploy,
         // It may turn out to be about this very commit.
         None if newest.status.is_open() => Decision::Undecided,
@@ -214,7 +269,12 @@ async fn record(tx: &Tx<'_>, looked: &[Looked<'_>], at: Time) -> Result<(), Stor
             Ok((_, Decision::Undecided)) | Err(_) => None,
         };
         let error = looked.meaning.err().map(|error| clean(error, ERROR_LIMIT));
-        [looked.deployment.id.into(), (at + looked.outcome.next_in).into(), seen.into(), error.into()]
+        [
+            looked.deployment.id.into(),
+            (at + looked.outcome.next_in).into(),
+            seen.into(),
+            error.into(),
+        ]
     });
     tx.sql("UPDATE deployments SET last_polled_at = ")
         .bind(at)
@@ -234,6 +294,9 @@ async fn latest_revisions(
     deployments: impl Iterator<Item = &deployment::Model>,
 ) -> Result<HashMap<RevisionId, revision::Model>, StoreError> {
     let ids = deployments.filter_map(|deployment| deployment.latest_revision_id);
-    let rows = revision::Entity::find().filter(revision::Column::Id.is_in(ids)).all(&**tx).await?;
+    let rows = revision::Entity::find()
+        .filter(revision::Column::Id.is_in(ids))
+        .all(&**tx)
+        .await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }

@@ -70,12 +70,21 @@ impl Standing {
 }
 
 /// Locks revisions by their ids.
-pub(super) async fn standings(tx: &Tx<'_>, ids: impl IntoIterator<Item = RevisionId>) -> Result<Vec<Standing>, StoreError> {
+pub(super) async fn standings(
+    tx: &Tx<'_>,
+    ids: impl IntoIterator<Item = RevisionId>,
+) -> Result<Vec<Standing>, StoreError> {
     let ids: Vec<_> = ids.into_iter().collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    tx.sql(STANDING).push("r.id IN ").list(ids).push(" ORDER BY r.id").locked("r").all(&**tx).await
+    tx.sql(STANDING)
+        .push("r.id IN ")
+        .list(ids)
+        .push(" ORDER BY r.id")
+        .locked("r")
+        .all(&**tx)
+        .await
 }
 
 /// Locks every revision of a deployment that is not destroyed, oldest first.
@@ -87,7 +96,10 @@ pub(super) async fn standings_of(
     if deployments.is_empty() {
         return Ok(Vec::new());
     }
-    let select = tx.sql(STANDING).push("r.status <> 'DESTROYED' AND r.deployment_id IN ").list(deployments);
+    let select = tx
+        .sql(STANDING)
+        .push("r.status <> 'DESTROYED' AND r.deployment_id IN ")
+        .list(deployments);
     select.push(" ORDER BY r.id").locked("r").all(&**tx).await
 }
 
@@ -114,13 +126,21 @@ pub(super) struct Because {
 impl Because {
     /// A step of the orchestrator's own, with what a person should know.
     pub(super) fn of(detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..Self::default() }
+        Self {
+            detail: Some(detail.into()),
+            ..Self::default()
+        }
     }
 }
 
 impl Ledger {
     /// Moves a revision; the caller knows that the step is legal.
-    pub(super) fn step(&mut self, standing: &mut Standing, status: ApplicationStatus, because: Because) {
+    pub(super) fn step(
+        &mut self,
+        standing: &mut Standing,
+        status: ApplicationStatus,
+        because: Because,
+    ) {
         standing.status = status;
         standing.failure_reason = because.failure_reason;
         standing.status_detail.clone_from(&because.detail);
@@ -143,7 +163,10 @@ impl Ledger {
 
     /// The steps since the last call, for whoever sees to what follows from them.
     pub(super) fn take_unfollowed(&mut self) -> Vec<(RevisionId, ApplicationStatus)> {
-        let new = self.events[self.followed..].iter().map(|(event, _)| (event.revision_id, event.status)).collect();
+        let new = self.events[self.followed..]
+            .iter()
+            .map(|(event, _)| (event.revision_id, event.status))
+            .collect();
         self.followed = self.events.len();
         new
     }
@@ -177,8 +200,12 @@ impl Ledger {
             update(tx, chunk).await?;
         }
         for chunk in self.events.chunks(ROWS_AT_ONCE) {
-            let rows = chunk.iter().map(|(event, report_seq)| event_row(event, *report_seq));
-            revision_event::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
+            let rows = chunk
+                .iter()
+                .map(|(event, report_seq)| event_row(event, *report_seq));
+            revision_event::Entity::insert_many(rows)
+                .exec_without_returning(&**tx)
+                .await?;
         }
         Ok(self.events.into_iter().map(|(event, _)| event).collect())
     }
@@ -219,7 +246,12 @@ async fn update(tx: &Tx<'_>, standings: &[Standing]) -> Result<(), StoreError> {
         .run(&**tx)
         .await?;
     if changed != standings.len() as u64 {
-        return Err(StoreError::Inconsistent { what: format!("{changed} of {} revisions were there to be moved", standings.len()) });
+        return Err(StoreError::Inconsistent {
+            what: format!(
+                "{changed} of {} revisions were there to be moved",
+                standings.len()
+            ),
+        });
     }
     Ok(())
 }

@@ -23,17 +23,29 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a service that it does not have; `CONFLICT` when there is
     /// nothing to start; `UNAVAILABLE`.
-    pub async fn deployment_start(&self, id: DeploymentId, services: Vec<ServiceName>) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn deployment_start(
+        &self,
+        id: DeploymentId,
+        services: Vec<ServiceName>,
+    ) -> Result<Vec<StatusEvent>, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let revisions = Revisions::load(&tx, &deployment).await?;
         check_services(&tx, &deployment, &revisions, &services).await?;
         let mut acting = Acting::new(self.incarnation(), &deployment);
         match &revisions.acting {
-            Some(acted) if services.is_empty() && acted.status != ApplicationStatus::Stopped && deployment.desired_state == DesiredState::Running => {}
+            Some(acted)
+                if services.is_empty()
+                    && acted.status != ApplicationStatus::Stopped
+                    && deployment.desired_state == DesiredState::Running => {}
             Some(acted) => acting.order(acted, WorkAction::Start(ServiceSelection { services })),
             None if !revisions.open.is_empty() => {}
-            None => return Err(CommandError::conflict(format!("nothing of `{}` can be started: redeploy it", deployment.name))),
+            None => {
+                return Err(CommandError::conflict(format!(
+                    "nothing of `{}` can be started: redeploy it",
+                    deployment.name
+                )));
+            }
         }
         wish(&tx, &deployment, DesiredState::Running).await?;
         let steps = acting.save(&tx).await?;
@@ -47,25 +59,39 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a service that it does not have; `CONFLICT` when there is
     /// nothing to stop; `UNAVAILABLE`.
-    pub async fn deployment_stop(&self, id: DeploymentId, services: Vec<ServiceName>) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn deployment_stop(
+        &self,
+        id: DeploymentId,
+        services: Vec<ServiceName>,
+    ) -> Result<Vec<StatusEvent>, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let mut revisions = Revisions::load(&tx, &deployment).await?;
         check_services(&tx, &deployment, &revisions, &services).await?;
         if revisions.acting.is_none() && revisions.open.is_empty() {
-            return Err(CommandError::conflict(format!("nothing of `{}` runs", deployment.name)));
+            return Err(CommandError::conflict(format!(
+                "nothing of `{}` runs",
+                deployment.name
+            )));
         }
         let mut acting = Acting::new(self.incarnation(), &deployment);
         let whole = services.is_empty();
         let asked_before = whole && deployment.desired_state == DesiredState::Stopped;
-        if let Some(acted) = revisions.acting.as_ref().filter(|_| !asked_before) {
-            if !(whole && acted.status == ApplicationStatus::Stopped) {
-                acting.order(acted, WorkAction::Stop(ServiceSelection { services }));
-            }
+        let stands_still = |acted: &Standing| whole && acted.status == ApplicationStatus::Stopped;
+        if let Some(acted) = revisions
+            .acting
+            .as_ref()
+            .filter(|acted| !asked_before && !stands_still(acted))
+        {
+            acting.order(acted, WorkAction::Stop(ServiceSelection { services }));
         }
         if whole {
             for open in &mut revisions.open {
-                acting.ask(open, ApplicationStatus::Cancelled, "the deployment was stopped");
+                acting.ask(
+                    open,
+                    ApplicationStatus::Cancelled,
+                    "the deployment was stopped",
+                );
             }
             wish(&tx, &deployment, DesiredState::Stopped).await?;
         }
@@ -79,13 +105,20 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a service that it does not have; `CONFLICT` when there is
     /// nothing to restart; `UNAVAILABLE`.
-    pub async fn deployment_restart(&self, id: DeploymentId, services: Vec<ServiceName>) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn deployment_restart(
+        &self,
+        id: DeploymentId,
+        services: Vec<ServiceName>,
+    ) -> Result<Vec<StatusEvent>, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let revisions = Revisions::load(&tx, &deployment).await?;
         check_services(&tx, &deployment, &revisions, &services).await?;
         let Some(acted) = &revisions.acting else {
-            return Err(CommandError::conflict(format!("nothing of `{}` runs: there is nothing to restart", deployment.name)));
+            return Err(CommandError::conflict(format!(
+                "nothing of `{}` runs: there is nothing to restart",
+                deployment.name
+            )));
         };
         let mut acting = Acting::new(self.incarnation(), &deployment);
         acting.order(acted, WorkAction::Restart(ServiceSelection { services }));
@@ -100,7 +133,11 @@ impl Store {
     ///
     /// # Errors
     /// `NOT_FOUND`; `CONFLICT` when it is or is being destroyed already; `UNAVAILABLE`.
-    pub async fn deployment_destroy(&self, id: DeploymentId, volumes: bool) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn deployment_destroy(
+        &self,
+        id: DeploymentId,
+        volumes: bool,
+    ) -> Result<Vec<StatusEvent>, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         wish(&tx, &deployment, DesiredState::Destroyed).await?;
@@ -108,13 +145,17 @@ impl Store {
         let mut newest: BTreeMap<NodeId, Standing> = BTreeMap::new();
         for mut standing in standings_of(&tx, [id]).await? {
             match standing.node_id {
-                None => acting.ledger.step(&mut standing, ApplicationStatus::Destroyed, Because::default()),
+                None => acting.ledger.step(
+                    &mut standing,
+                    ApplicationStatus::Destroyed,
+                    Because::default(),
+                ),
                 Some(node_id) => {
                     newest.insert(node_id, standing);
                 }
             }
         }
-        for (_, standing) in &newest {
+        for standing in newest.values() {
             acting.order(standing, WorkAction::Destroy { volumes });
         }
         if newest.is_empty() {
@@ -136,15 +177,30 @@ struct Revisions {
 
 impl Revisions {
     async fn load(tx: &Tx<'_>, deployment: &deployment::Model) -> Result<Self, StoreError> {
-        let (open, settled): (Vec<_>, Vec<_>) =
-            standings_of(tx, [deployment.id]).await?.into_iter().partition(|standing| standing.status.is_open());
-        let has_containers = |standing: &Standing| !standing.status.is_final() && standing.node_id.is_some();
+        let (open, settled): (Vec<_>, Vec<_>) = standings_of(tx, [deployment.id])
+            .await?
+            .into_iter()
+            .partition(|standing| standing.status.is_open());
+        let has_containers =
+            |standing: &Standing| !standing.status.is_final() && standing.node_id.is_some();
         let active = deployment.active_revision_id;
         // What serves and is verified again after a restart is both open and acting.
-        let restarting = open.iter().find(|standing| Some(standing.id) == active && standing.was_running).cloned();
-        let acting = settled.into_iter().filter(has_containers).max_by_key(|standing| (Some(standing.id) == active, standing.number));
-        let open = open.into_iter().filter(|standing| restarting.as_ref().is_none_or(|it| it.id != standing.id)).collect();
-        Ok(Self { acting: acting.or(restarting), open })
+        let restarting = open
+            .iter()
+            .find(|standing| Some(standing.id) == active && standing.was_running)
+            .cloned();
+        let acting = settled
+            .into_iter()
+            .filter(has_containers)
+            .max_by_key(|standing| (Some(standing.id) == active, standing.number));
+        let open = open
+            .into_iter()
+            .filter(|standing| restarting.as_ref().is_none_or(|it| it.id != standing.id))
+            .collect();
+        Ok(Self {
+            acting: acting.or(restarting),
+            open,
+        })
     }
 }
 
@@ -152,17 +208,32 @@ impl Acting<'_> {
     /// Asks the node of a revision to do something with it.
     fn order(&mut self, standing: &Standing, action: WorkAction) {
         if let Some(node_id) = standing.node_id {
-            self.orders.extend(order(self.store, self.deployment, standing, node_id, action, now()));
+            self.orders.extend(order(
+                self.store,
+                self.deployment,
+                standing,
+                node_id,
+                action,
+                now(),
+            ));
         }
     }
 }
 
-async fn wish(tx: &Tx<'_>, deployment: &deployment::Model, desired: DesiredState) -> Result<(), StoreError> {
+async fn wish(
+    tx: &Tx<'_>,
+    deployment: &deployment::Model,
+    desired: DesiredState,
+) -> Result<(), StoreError> {
     if deployment.desired_state == desired {
         return Ok(());
     }
-    let changed =
-        deployment::ActiveModel { id: Set(deployment.id), desired_state: Set(desired), updated_at: Set(now()), ..Default::default() };
+    let changed = deployment::ActiveModel {
+        id: Set(deployment.id),
+        desired_state: Set(desired),
+        updated_at: Set(now()),
+        ..Default::default()
+    };
     deployment::Entity::update(changed).exec(&**tx).await?;
     Ok(())
 }
@@ -183,17 +254,39 @@ async fn check_services(
         return Ok(());
     }
     let Some(acting) = &revisions.acting else {
-        return Err(CommandError::conflict(format!("nothing of `{}` runs, so none of its services can be named yet", deployment.name)));
+        return Err(CommandError::conflict(format!(
+            "nothing of `{}` runs, so none of its services can be named yet",
+            deployment.name
+        )));
     };
-    let select = tx.sql("SELECT spec FROM revisions WHERE id = ").bind(acting.id);
+    let select = tx
+        .sql("SELECT spec FROM revisions WHERE id = ")
+        .bind(acting.id);
     let rows: Vec<Spec> = select.all(&**tx).await?;
     let spec = rows.into_iter().find_map(|row| row.spec).map(|spec| spec.0);
-    let known: Vec<ServiceName> = spec.map(|spec| spec.services.into_iter().map(|service| service.name).collect()).unwrap_or_default();
+    let known: Vec<ServiceName> = spec
+        .map(|spec| {
+            spec.services
+                .into_iter()
+                .map(|service| service.name)
+                .collect()
+        })
+        .unwrap_or_default();
     match services.iter().find(|service| !known.contains(service)) {
         None => Ok(()),
         Some(unknown) => {
-            let known = known.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ");
-            Err(CommandError::invalid("services", format_args!("`{}` has no service `{unknown}`; it has: {known}", deployment.name)))
+            let known = known
+                .iter()
+                .map(ServiceName::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
+            Err(CommandError::invalid(
+                "services",
+                format_args!(
+                    "`{}` has no service `{unknown}`; it has: {known}",
+                    deployment.name
+                ),
+            ))
         }
     }
 }

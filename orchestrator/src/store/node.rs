@@ -6,8 +6,11 @@ use super::report::clean;
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError, Tx};
 use crate::ports::FIRST_PORT;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Value};
+use sea_orm::sea_query::{LockType, OnConflict};
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, Value,
+};
 use shared::id::NodeId;
 use shared::message::Heartbeat;
 use shared::name::NodeName;
@@ -40,7 +43,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn heartbeats_apply(&self, heartbeats: &[Heartbeat]) -> Result<HeartbeatsApplied, StoreError> {
+    pub async fn heartbeats_apply(
+        &self,
+        heartbeats: &[Heartbeat],
+    ) -> Result<HeartbeatsApplied, StoreError> {
         let mut applied = HeartbeatsApplied::default();
         let newest = newest(heartbeats);
         let newest: Vec<_> = newest.into_values().collect();
@@ -50,17 +56,28 @@ impl Store {
         Ok(applied)
     }
 
-    async fn apply_heartbeats(&self, heartbeats: &[&Heartbeat], applied: &mut HeartbeatsApplied) -> Result<(), StoreError> {
+    async fn apply_heartbeats(
+        &self,
+        heartbeats: &[&Heartbeat],
+        applied: &mut HeartbeatsApplied,
+    ) -> Result<(), StoreError> {
         let tx = self.write().await?;
         let at = now();
         let known = nodes_lock(&tx, heartbeats).await?;
         let (mut unknown, mut seen) = (Vec::new(), Vec::new());
         for heartbeat in heartbeats {
             match known.get(&heartbeat.node) {
-                None => unknown.push(described(NodeId::new(), heartbeat, FIRST_PORT.into(), at, at)),
+                None => unknown.push(described(
+                    NodeId::new(),
+                    heartbeat,
+                    FIRST_PORT.into(),
+                    at,
+                    at,
+                )),
                 Some(row) if heartbeat.started_at < row.started_at => {}
                 Some(row) => {
-                    let described = described(row.id, heartbeat, row.port_cursor, row.created_at, at);
+                    let described =
+                        described(row.id, heartbeat, row.port_cursor, row.created_at, at);
                     if is_news(row, &described) {
                         applied.changed.push(row.id);
                     }
@@ -72,7 +89,9 @@ impl Store {
         update(&tx, &seen).await?;
         tx.commit().await?;
         applied.changed.extend(unknown.iter().map(|row| row.id));
-        applied.registered.extend(unknown.into_iter().map(|row| row.name));
+        applied
+            .registered
+            .extend(unknown.into_iter().map(|row| row.name));
         Ok(())
     }
 
@@ -112,27 +131,49 @@ fn newest(heartbeats: &[Heartbeat]) -> BTreeMap<&NodeName, &Heartbeat> {
     newest
 }
 
-async fn nodes_lock(tx: &Tx<'_>, heartbeats: &[&Heartbeat]) -> Result<BTreeMap<NodeName, node::Model>, StoreError> {
+async fn nodes_lock(
+    tx: &Tx<'_>,
+    heartbeats: &[&Heartbeat],
+) -> Result<BTreeMap<NodeName, node::Model>, StoreError> {
     let rows = node::Entity::find()
         .filter(node::Column::Name.is_in(heartbeats.iter().map(|heartbeat| heartbeat.node.clone())))
         .order_by_asc(node::Column::Id)
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .all(&**tx)
         .await?;
-    Ok(rows.into_iter().map(|row| (row.name.clone(), row)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.name.clone(), row))
+        .collect())
 }
 
 /// A node's row as this heartbeat describes it.
-fn described(id: NodeId, heartbeat: &Heartbeat, port_cursor: i32, created_at: Time, at: Time) -> node::Model {
+fn described(
+    id: NodeId,
+    heartbeat: &Heartbeat,
+    port_cursor: i32,
+    created_at: Time,
+    at: Time,
+) -> node::Model {
     let (capacity, load) = (&heartbeat.capacity, &heartbeat.load);
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     node::Model {
         id,
         name: heartbeat.node.clone(),
-        status: if heartbeat.ready { NodeStatus::Ready } else { NodeStatus::NotReady },
-        detail: heartbeat.detail.as_deref().map(|detail| clean(detail, DETAIL_LIMIT)),
+        status: if heartbeat.ready {
+            NodeStatus::Ready
+        } else {
+            NodeStatus::NotReady
+        },
+        detail: heartbeat
+            .detail
+            .as_deref()
+            .map(|detail| clean(detail, DETAIL_LIMIT)),
         version: clean(&heartbeat.version, WORD_LIMIT),
-        engine_version: heartbeat.engine.as_deref().map(|engine| clean(engine, WORD_LIMIT)),
+        engine_version: heartbeat
+            .engine
+            .as_deref()
+            .map(|engine| clean(engine, WORD_LIMIT)),
         advertise: clean(&heartbeat.advertise, WORD_LIMIT),
         labels: JsonText(heartbeat.labels.clone()),
         cpu_millis: capacity.cpu_millis.into(),
@@ -154,7 +195,10 @@ fn described(id: NodeId, heartbeat: &Heartbeat, port_cursor: i32, created_at: Ti
 /// When the node process started. A clock that is years ahead must not shut out every later start.
 fn started(heartbeat: &Heartbeat, at: Time) -> Time {
     use chrono::SubsecRound;
-    heartbeat.started_at.trunc_subsecs(6).clamp(at - chrono::TimeDelta::days(3650), at + chrono::TimeDelta::days(1))
+    heartbeat.started_at.trunc_subsecs(6).clamp(
+        at - chrono::TimeDelta::days(3650),
+        at + chrono::TimeDelta::days(1),
+    )
 }
 
 /// Whether something changed that people or the scheduler look at. Used memory moves all the time.
@@ -174,7 +218,11 @@ async fn register(tx: &Tx<'_>, rows: &[node::Model]) -> Result<(), StoreError> {
         return Ok(());
     }
     node::Entity::insert_many(rows.iter().map(|row| row.clone().into_active_model()))
-        .on_conflict(OnConflict::column(node::Column::Name).do_nothing().to_owned())
+        .on_conflict(
+            OnConflict::column(node::Column::Name)
+                .do_nothing()
+                .to_owned(),
+        )
         .exec_without_returning(&**tx)
         .await?;
     Ok(())

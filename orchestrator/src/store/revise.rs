@@ -8,7 +8,9 @@ use super::entity::{deployment, revision};
 use super::ledger::{Standing, standings_of};
 use super::{Store, StoreError, Tx};
 use crate::error::CommandError;
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+};
 use shared::id::{DeploymentId, StoreIncarnation};
 use shared::message::StatusEvent;
 use shared::source::{CommitId, GitRef, ImageRef, Source};
@@ -41,7 +43,10 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a ref of a source that has none; `CONFLICT` when the
     /// deployment is or is being destroyed; `UNAVAILABLE`.
-    pub async fn revision_request(&self, new: &NewRevision) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn revision_request(
+        &self,
+        new: &NewRevision,
+    ) -> Result<Vec<StatusEvent>, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, new.deployment_id).await?;
         let mut making = Making::of(&deployment, new.cause);
@@ -58,7 +63,11 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `CONFLICT` when there is nothing to go back to or the deployment is or is being
     /// destroyed; `UNAVAILABLE`.
-    pub async fn revision_rollback(&self, id: DeploymentId, to: RollbackTo) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn revision_rollback(
+        &self,
+        id: DeploymentId,
+        to: RollbackTo,
+    ) -> Result<Vec<StatusEvent>, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let target = rollback_target(&tx, &deployment, to).await?;
@@ -71,35 +80,66 @@ impl Store {
 }
 
 /// Locks a deployment that is neither destroyed nor about to be.
-pub(super) async fn living(tx: &Tx<'_>, id: DeploymentId) -> Result<deployment::Model, CommandError> {
-    let deployment = deployments_lock(tx, [id]).await?.remove(&id).ok_or_else(|| CommandError::not_found("deployment", id))?;
+pub(super) async fn living(
+    tx: &Tx<'_>,
+    id: DeploymentId,
+) -> Result<deployment::Model, CommandError> {
+    let deployment = deployments_lock(tx, [id])
+        .await?
+        .remove(&id)
+        .ok_or_else(|| CommandError::not_found("deployment", id))?;
     match (deployment.desired_state, &deployment.live_name) {
-        (DesiredState::Destroyed, Some(_)) => Err(CommandError::conflict(format!("`{}` is being destroyed", deployment.name))),
-        (DesiredState::Destroyed, None) => Err(CommandError::conflict(format!("`{}` is already destroyed", deployment.name))),
+        (DesiredState::Destroyed, Some(_)) => Err(CommandError::conflict(format!(
+            "`{}` is being destroyed",
+            deployment.name
+        ))),
+        (DesiredState::Destroyed, None) => Err(CommandError::conflict(format!(
+            "`{}` is already destroyed",
+            deployment.name
+        ))),
         _ => Ok(deployment),
     }
 }
 
 /// The revision that is gone back to; it got as far as a known commit or digest.
-async fn rollback_target(tx: &Tx<'_>, deployment: &deployment::Model, to: RollbackTo) -> Result<revision::Model, CommandError> {
-    let revisions = revision::Entity::find().filter(revision::Column::DeploymentId.eq(deployment.id));
+async fn rollback_target(
+    tx: &Tx<'_>,
+    deployment: &deployment::Model,
+    to: RollbackTo,
+) -> Result<revision::Model, CommandError> {
+    let revisions =
+        revision::Entity::find().filter(revision::Column::DeploymentId.eq(deployment.id));
     match to {
         RollbackTo::Number(number) => {
-            let found = revisions.filter(revision::Column::Number.eq(number)).one(&**tx).await.map_err(StoreError::from)?;
-            let target = found.ok_or_else(|| CommandError::not_found("revision", format!("{number} of {}", deployment.name)))?;
+            let found = revisions
+                .filter(revision::Column::Number.eq(number))
+                .one(&**tx)
+                .await
+                .map_err(StoreError::from)?;
+            let target = found.ok_or_else(|| {
+                CommandError::not_found("revision", format!("{number} of {}", deployment.name))
+            })?;
             if target.source_version.is_none() {
-                let what = format!("revision {number} of `{}` never got as far as a version: there is nothing to go back to", deployment.name);
+                let what = format!(
+                    "revision {number} of `{}` never got as far as a version: there is nothing to go back to",
+                    deployment.name
+                );
                 return Err(CommandError::conflict(what));
             }
             Ok(target)
         }
         RollbackTo::LastGood => {
             let active = match deployment.active_revision_id {
-                Some(id) => revision::Entity::find_by_id(id).one(&**tx).await.map_err(StoreError::from)?,
+                Some(id) => revision::Entity::find_by_id(id)
+                    .one(&**tx)
+                    .await
+                    .map_err(StoreError::from)?,
                 None => None,
             };
             // What serves is left; when nothing does, the newest that ever did is what to go back to.
-            let before = active.filter(|active| !active.status.is_final()).map_or(i32::MAX, |active| active.number);
+            let before = active
+                .filter(|active| !active.status.is_final())
+                .map_or(i32::MAX, |active| active.number);
             let found = revisions
                 .filter(revision::Column::WasRunning.eq(true))
                 .filter(revision::Column::SourceVersion.is_not_null())
@@ -108,7 +148,12 @@ async fn rollback_target(tx: &Tx<'_>, deployment: &deployment::Model, to: Rollba
                 .one(&**tx)
                 .await
                 .map_err(StoreError::from)?;
-            found.ok_or_else(|| CommandError::conflict(format!("`{}` has no earlier revision that was RUNNING", deployment.name)))
+            found.ok_or_else(|| {
+                CommandError::conflict(format!(
+                    "`{}` has no earlier revision that was RUNNING",
+                    deployment.name
+                ))
+            })
         }
     }
 }
@@ -128,7 +173,14 @@ pub(super) struct Making<'a> {
 impl<'a> Making<'a> {
     pub(super) fn of(deployment: &'a deployment::Model, cause: RevisionCause) -> Self {
         let source = deployment.source.0.clone();
-        Self { deployment, cause, source, repeated: None, commit: None, points_elsewhere: false }
+        Self {
+            deployment,
+            cause,
+            source,
+            repeated: None,
+            commit: None,
+            points_elsewhere: false,
+        }
     }
 
     /// Of this very commit.
@@ -140,7 +192,13 @@ impl<'a> Making<'a> {
     /// From this ref on.
     fn point_at(&mut self, git_ref: &GitRef) -> Result<(), CommandError> {
         let Source::GitApp(git) = &mut self.source else {
-            return Err(CommandError::invalid("ref", format_args!("`{}` has no Git source, so it has no ref", self.deployment.name)));
+            return Err(CommandError::invalid(
+                "ref",
+                format_args!(
+                    "`{}` has no Git source, so it has no ref",
+                    self.deployment.name
+                ),
+            ));
         };
         self.points_elsewhere = git.git_ref.as_ref() != Some(git_ref);
         git.git_ref = Some(git_ref.clone());
@@ -151,7 +209,12 @@ impl<'a> Making<'a> {
     fn repeat(&mut self, target: &revision::Model) -> Result<(), CommandError> {
         let version = target.source_version.as_deref().unwrap_or_default();
         let lost = |error: shared::source::SourceTextError| {
-            CommandError::from(StoreError::Inconsistent { what: format!("revision {} has a version that does not parse: {error}", target.id) })
+            CommandError::from(StoreError::Inconsistent {
+                what: format!(
+                    "revision {} has a version that does not parse: {error}",
+                    target.id
+                ),
+            })
         };
         let mut source = target.source.0.clone();
         match &mut source {
@@ -165,12 +228,20 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    pub(super) async fn save(self, tx: &Tx<'_>, store: StoreIncarnation) -> Result<Vec<StatusEvent>, StoreError> {
+    pub(super) async fn save(
+        self,
+        tx: &Tx<'_>,
+        store: StoreIncarnation,
+    ) -> Result<Vec<StatusEvent>, StoreError> {
         let at = now();
         let number = self.deployment.latest_number + 1;
         let mut acting = Acting::new(store, self.deployment);
         for mut open in open_revisions(tx, self.deployment.id).await? {
-            acting.ask(&mut open, ApplicationStatus::Superseded, &format!("revision {number} was asked for"));
+            acting.ask(
+                &mut open,
+                ApplicationStatus::Superseded,
+                &format!("revision {number} was asked for"),
+            );
         }
         let source = self.repeated.as_ref().unwrap_or(&self.source);
         let row = requested_revision(
@@ -182,9 +253,13 @@ impl<'a> Making<'a> {
             self.commit.as_ref(),
             at,
         );
-        revision::Entity::insert(row.clone().into_active_model()).exec_without_returning(&**tx).await?;
+        revision::Entity::insert(row.clone().into_active_model())
+            .exec_without_returning(&**tx)
+            .await?;
         acting.ledger.first_step(&row);
-        deployment::Entity::update(self.changed(&row, at)).exec(&**tx).await?;
+        deployment::Entity::update(self.changed(&row, at))
+            .exec(&**tx)
+            .await?;
         acting.save(tx).await
     }
 
@@ -214,5 +289,8 @@ impl<'a> Making<'a> {
 /// is being restarted is replaced like any other that serves.
 async fn open_revisions(tx: &Tx<'_>, id: DeploymentId) -> Result<Vec<Standing>, StoreError> {
     let rows = standings_of(tx, [id]).await?;
-    Ok(rows.into_iter().filter(|standing| standing.status.is_open() && !standing.was_running).collect())
+    Ok(rows
+        .into_iter()
+        .filter(|standing| standing.status.is_open() && !standing.was_running)
+        .collect())
 }

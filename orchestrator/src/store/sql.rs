@@ -20,7 +20,11 @@ pub(crate) struct Sql {
 
 impl Sql {
     pub(super) fn new(backend: DbBackend, text: &str) -> Self {
-        Self { backend, text: text.to_owned(), values: Vec::new() }
+        Self {
+            backend,
+            text: text.to_owned(),
+            values: Vec::new(),
+        }
     }
 
     /// Goes on with this text.
@@ -50,7 +54,10 @@ impl Sql {
     }
 
     /// `(VALUES ($1, $2), ($3, $4)) AS v`; there must be at least one row.
-    pub(crate) fn rows<const N: usize>(mut self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
+    pub(crate) fn rows<const N: usize>(
+        mut self,
+        rows: impl IntoIterator<Item = [Value; N]>,
+    ) -> Self {
         self.text.push_str("(VALUES ");
         for (index, row) in rows.into_iter().enumerate() {
             if index > 0 {
@@ -74,7 +81,10 @@ impl Sql {
     /// That long from now.
     pub(crate) fn later(self, duration: Duration) -> Self {
         match self.backend {
-            DbBackend::Postgres => self.push("clock_timestamp() + make_interval(secs => ").bind(duration.as_secs_f64()).push(")"),
+            DbBackend::Postgres => self
+                .push("clock_timestamp() + make_interval(secs => ")
+                .bind(duration.as_secs_f64())
+                .push(")"),
             _ => self.bind(now() + duration),
         }
     }
@@ -82,15 +92,19 @@ impl Sql {
     /// That long ago.
     pub(crate) fn earlier(self, duration: Duration) -> Self {
         match self.backend {
-            DbBackend::Postgres => self.push("clock_timestamp() - make_interval(secs => ").bind(duration.as_secs_f64()).push(")"),
+            DbBackend::Postgres => self
+                .push("clock_timestamp() - make_interval(secs => ")
+                .bind(duration.as_secs_f64())
+                .push(")"),
             _ => self.bind(now() - duration),
         }
     }
 
-    /// Locks the rows of this table until the transaction ends. SQLite has one writer anyway.
+    /// Locks the rows of this table until the transaction ends. Keys never change, so whoever only
+    /// refers to a row does not wait. SQLite has one writer anyway.
     pub(crate) fn locked(self, table: &str) -> Self {
         match self.backend {
-            DbBackend::Postgres => self.push(&format!(" FOR UPDATE OF {table}")),
+            DbBackend::Postgres => self.push(&format!(" FOR NO KEY UPDATE OF {table}")),
             _ => self,
         }
     }
@@ -98,7 +112,7 @@ impl Sql {
     /// The same, leaving out rows that somebody else has locked.
     pub(crate) fn locked_or_skipped(self, table: &str) -> Self {
         match self.backend {
-            DbBackend::Postgres => self.push(&format!(" FOR UPDATE OF {table} SKIP LOCKED")),
+            DbBackend::Postgres => self.push(&format!(" FOR NO KEY UPDATE OF {table} SKIP LOCKED")),
             _ => self,
         }
     }
@@ -110,9 +124,15 @@ impl Sql {
     }
 
     /// Runs it and reads what it returns.
-    pub(crate) async fn all<T: FromQueryResult>(self, db: &impl ConnectionTrait) -> Result<Vec<T>, StoreError> {
+    pub(crate) async fn all<T: FromQueryResult>(
+        self,
+        db: &impl ConnectionTrait,
+    ) -> Result<Vec<T>, StoreError> {
         let statement = Statement::from_sql_and_values(self.backend, self.text, self.values);
         let rows = db.query_all_raw(statement).await?;
-        Ok(rows.iter().map(|row| T::from_query_result(row, "")).collect::<Result<_, _>>()?)
+        Ok(rows
+            .iter()
+            .map(|row| T::from_query_result(row, ""))
+            .collect::<Result<_, _>>()?)
     }
 }

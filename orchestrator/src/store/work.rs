@@ -50,18 +50,22 @@ impl Store {
     ) -> Result<(Uuid, Vec<PublishableWork>), StoreError> {
         let token = Uuid::new_v4();
         let tx = self.write().await?;
-        let claim = tx.sql("UPDATE work_requests SET claim_token = ").bind(token).push(", claimed_until = ").later(lease).push(
-            " WHERE id IN (SELECT w.id FROM work_requests w JOIN nodes n ON n.id = w.node_id \
+        let due = tx.sql(
+            "WITH due AS MATERIALIZED (SELECT w.id FROM work_requests w JOIN nodes n ON n.id = w.node_id \
              WHERE w.accepted_at IS NULL AND w.finished_at IS NULL AND n.status <> 'LOST' AND (w.published_at IS NULL OR w.published_at < ",
         );
-        let claimed: Vec<Claimed> = claim
+        let claimed: Vec<Claimed> = due
             .earlier(patience)
             .push(") AND (w.claimed_until IS NULL OR w.claimed_until < ")
             .now()
             .push(") ORDER BY w.id LIMIT ")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .locked_or_skipped("w")
-            .push(") RETURNING id")
+            .push(") UPDATE work_requests SET claim_token = ")
+            .bind(token)
+            .push(", claimed_until = ")
+            .later(lease)
+            .push(" WHERE id IN (SELECT id FROM due) RETURNING id")
             .all(&*tx)
             .await?;
         let rows: Vec<Row> = if claimed.is_empty() {
@@ -74,7 +78,11 @@ impl Store {
                 .await?
         };
         tx.commit().await?;
-        let work = rows.into_iter().map(|row| PublishableWork { node: row.node, request: row.body.0, attempts: row.attempts });
+        let work = rows.into_iter().map(|row| PublishableWork {
+            node: row.node,
+            request: row.body.0,
+            attempts: row.attempts,
+        });
         Ok((token, work.collect()))
     }
 
@@ -83,7 +91,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_published(&self, token: Uuid, ids: &[WorkId]) -> Result<(), StoreError> {
-        self.work_unclaim(token, ids, ", attempts = attempts + 1, published_at = ", true).await
+        self.work_unclaim(
+            token,
+            ids,
+            ", attempts = attempts + 1, published_at = ",
+            true,
+        )
+        .await
     }
 
     /// Gives claimed work requests back that could not be published.
@@ -94,15 +108,29 @@ impl Store {
         self.work_unclaim(token, ids, "", false).await
     }
 
-    async fn work_unclaim(&self, token: Uuid, ids: &[WorkId], also: &str, stamp: bool) -> Result<(), StoreError> {
+    async fn work_unclaim(
+        &self,
+        token: Uuid,
+        ids: &[WorkId],
+        also: &str,
+        stamp: bool,
+    ) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());
         }
         let tx = self.write().await?;
         for chunk in ids.chunks(ROWS_AT_ONCE) {
-            let update = tx.sql("UPDATE work_requests SET claim_token = NULL, claimed_until = NULL").push(also);
+            let update = tx
+                .sql("UPDATE work_requests SET claim_token = NULL, claimed_until = NULL")
+                .push(also);
             let update = if stamp { update.now() } else { update };
-            update.push(" WHERE claim_token = ").bind(token).push(" AND id IN ").list(chunk.iter().copied()).run(&*tx).await?;
+            update
+                .push(" WHERE claim_token = ")
+                .bind(token)
+                .push(" AND id IN ")
+                .list(chunk.iter().copied())
+                .run(&*tx)
+                .await?;
         }
         tx.commit().await
     }
@@ -126,8 +154,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_accepted(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
-        let rows = receipts.iter().map(|receipt| Answer { id: receipt.work_id, node: &receipt.node, refused: None });
-        self.work_answered(&rows.collect::<Vec<_>>(), "accepted_at = COALESCE(accepted_at, v.column4)").await
+        let rows = receipts.iter().map(|receipt| Answer {
+            id: receipt.work_id,
+            node: &receipt.node,
+            refused: None,
+        });
+        self.work_answered(
+            &rows.collect::<Vec<_>>(),
+            "accepted_at = COALESCE(accepted_at, v.column4)",
+        )
+        .await
     }
 
     /// Marks work requests as come to their end.
@@ -135,8 +171,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_finished(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
-        let rows = receipts.iter().map(|receipt| Answer { id: receipt.work_id, node: &receipt.node, refused: None });
-        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED).await
+        let rows = receipts.iter().map(|receipt| Answer {
+            id: receipt.work_id,
+            node: &receipt.node,
+            refused: None,
+        });
+        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED)
+            .await
     }
 
     /// Marks work requests as refused by their nodes, with the reason.
@@ -144,8 +185,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_refused(&self, refused: &[WorkRefused]) -> Result<(), StoreError> {
-        let rows = refused.iter().map(|refused| Answer { id: refused.work_id, node: &refused.node, refused: Some(&refused.reason) });
-        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED).await
+        let rows = refused.iter().map(|refused| Answer {
+            id: refused.work_id,
+            node: &refused.node,
+            refused: Some(&refused.reason),
+        });
+        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED)
+            .await
     }
 
     async fn work_answered(&self, answers: &[Answer<'_>], set: &str) -> Result<(), StoreError> {
@@ -156,8 +202,15 @@ impl Store {
         let tx = self.write().await?;
         for chunk in answers.chunks(ROWS_AT_ONCE) {
             let rows = chunk.iter().map(|answer| -> [Value; 4] {
-                let refused = answer.refused.map(|reason| super::report::clean(reason, REASON_LIMIT));
-                [answer.id.into(), answer.node.clone().into(), refused.into(), at.into()]
+                let refused = answer
+                    .refused
+                    .map(|reason| super::report::clean(reason, REASON_LIMIT));
+                [
+                    answer.id.into(),
+                    answer.node.clone().into(),
+                    refused.into(),
+                    at.into(),
+                ]
             });
             tx.sql("UPDATE work_requests SET ")
                 .push(set)
@@ -239,9 +292,14 @@ fn kind_of(action: &WorkAction) -> Option<WorkKind> {
 }
 
 /// Writes work requests.
-pub(super) async fn work_insert(tx: &Tx<'_>, orders: Vec<work_request::ActiveModel>) -> Result<(), StoreError> {
+pub(super) async fn work_insert(
+    tx: &Tx<'_>,
+    orders: Vec<work_request::ActiveModel>,
+) -> Result<(), StoreError> {
     for chunk in orders.chunks(ROWS_AT_ONCE) {
-        work_request::Entity::insert_many(chunk.iter().cloned()).exec_without_returning(&**tx).await?;
+        work_request::Entity::insert_many(chunk.iter().cloned())
+            .exec_without_returning(&**tx)
+            .await?;
     }
     Ok(())
 }

@@ -20,7 +20,10 @@ fn line(revision_id: RevisionId, epoch: i32, seq: i64, text: &str) -> LogLine {
 
 impl Stage {
     async fn log(&self, revision_id: RevisionId) -> Vec<BuildLogLine> {
-        self.store.build_log_page(revision_id, BuildLogPosition::default(), 200_000).await.unwrap()
+        self.store
+            .build_log_page(revision_id, BuildLogPosition::default(), 200_000)
+            .await
+            .unwrap()
     }
 
     /// A revision that a node works on.

@@ -49,8 +49,16 @@ both! {
 
 #[tokio::test]
 async fn a_url_of_something_else_is_refused_without_its_password() {
-    for url in ["mysql://u:hunter2@db/x", "hunter2", "", "sqlite::memory:", "/var/lib/hunter2.db"] {
-        let error = Store::open(&SecretString::from(url), &CancellationToken::new()).await.unwrap_err();
+    for url in [
+        "mysql://u:hunter2@db/x",
+        "hunter2",
+        "",
+        "sqlite::memory:",
+        "/var/lib/hunter2.db",
+    ] {
+        let error = Store::open(&SecretString::from(url), &CancellationToken::new())
+            .await
+            .unwrap_err();
         assert!(matches!(error, StoreError::Url { .. }), "{url}: {error:?}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
@@ -59,16 +67,24 @@ async fn a_url_of_something_else_is_refused_without_its_password() {
 #[tokio::test]
 async fn a_database_that_is_down_is_waited_for_until_somebody_says_stop() {
     // A port that was free a moment ago: nobody answers there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let url = SecretString::from(format!("postgres://u:p@127.0.0.1:{port}/x"));
     let stop = CancellationToken::new();
     let waiting = tokio::spawn({
         let stop = stop.clone();
         async move { Store::open(&url, &stop).await }
     });
-    tokio::time::timeout(Duration::from_millis(500), async { while !waiting.is_finished() { tokio::task::yield_now().await } })
-        .await
-        .expect_err("it waits");
+    tokio::time::timeout(Duration::from_millis(500), async {
+        while !waiting.is_finished() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await
+    .expect_err("it waits");
     stop.cancel();
     assert!(matches!(waiting.await.unwrap(), Err(StoreError::Stopped)));
 }

@@ -9,7 +9,10 @@ use shared::source::Source;
 use shared::status::{ApplicationStatus, DesiredState, RevisionCause};
 
 fn new(name: &str) -> NewDeployment {
-    let image = shared::source::ImageSource { image: "nginx:1".parse().unwrap(), port: Some(80) };
+    let image = shared::source::ImageSource {
+        image: "nginx:1".parse().unwrap(),
+        port: Some(80),
+    };
     NewDeployment {
         name: DeploymentName::parse(name).unwrap(),
         source: Source::Image(image),

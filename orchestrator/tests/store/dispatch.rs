@@ -1,6 +1,6 @@
 //! Claims and dispatch.
 
-use crate::stage::{LEASE, Stage, deploy_work, report};
+use crate::stage::{LEASE, Stage, deploy_work, good_way, report};
 use orchestrator::store::Assignment;
 use shared::id::OrchestratorId;
 use shared::message::WorkRequest;
@@ -106,6 +106,32 @@ both! {
         assert!(fresh.contains(&3007) && fresh.contains(&3250));
         assert!(fresh.iter().all(|port| [3007, 3250].contains(port) || (3500..3700).contains(port)), "{fresh:?}");
         stage.deployment(deployment.id).await;
+    }
+
+    async fn hundreds_are_dispatched_in_one_batch_again_and_again(stage: Stage) {
+        let node = stage.node("n1").await;
+        for n in 0..260 {
+            stage.create(&format!("app-{n}")).await;
+        }
+        let mut held: Vec<Vec<u16>> = Vec::new();
+        for round in 0..2 {
+            assert_eq!(stage.dispatch_all(&node).await, 260);
+            let work = stage.published().await;
+            let fresh: Vec<u16> = work.iter().flat_map(|work| deploy_work(work).ports.fresh.clone()).collect();
+            assert_eq!((fresh.len(), fresh.iter().collect::<HashSet<_>>().len()), (260 * 8, 260 * 8));
+            assert!(work.iter().all(|work| deploy_work(work).ports.held.len() == round));
+            let reports: Vec<_> = work.iter().flat_map(|work| good_way(work, &node)).collect();
+            assert_eq!(stage.store.reports_apply(&reports).await.unwrap().steps.len(), 260 * (5 + round));
+            let ids: Vec<_> = work.iter().map(|work| work.deployment_id).collect();
+            let ports = stage.queries.ports_of(&ids).await.unwrap();
+            held.push(ids.iter().map(|id| ports[id][0].port).collect());
+            if round == 0 {
+                for id in ids {
+                    stage.commands.redeploy(id, None).await.unwrap();
+                }
+            }
+        }
+        assert_eq!(held[0].iter().collect::<HashSet<_>>(), held[1].iter().collect::<HashSet<_>>(), "the same ports");
     }
 
     async fn one_action_at_a_time(stage: Stage) {

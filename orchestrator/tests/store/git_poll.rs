@@ -25,11 +25,20 @@ impl Stage {
             found: found.map_err(str::to_owned),
             next_in: Duration::from_secs(60),
         };
-        self.store.git_polls_record(token, &[outcome]).await.unwrap().steps.len()
+        self.store
+            .git_polls_record(token, &[outcome])
+            .await
+            .unwrap()
+            .steps
+            .len()
     }
 
     async fn seen(&self, id: DeploymentId) -> Option<String> {
-        self.deployment(id).await.git_watch.unwrap().last_seen_commit
+        self.deployment(id)
+            .await
+            .git_watch
+            .unwrap()
+            .last_seen_commit
     }
 }
 

@@ -11,14 +11,21 @@ fn all() -> ServiceSelection {
 }
 
 /// The next report of a revision that is RUNNING by the good way.
-fn next(request: &WorkRequest, node: &orchestrator::view::NodeView, seq: i32, status: S) -> shared::message::StatusReport {
+fn next(
+    request: &WorkRequest,
+    node: &orchestrator::view::NodeView,
+    seq: i32,
+    status: S,
+) -> shared::message::StatusReport {
     report(request, node, seq, status)
 }
 
 fn spec() -> DeploymentSpec {
     let service = ServiceSpec {
         name: "app".parse().unwrap(),
-        image: ImageSpec::Pull { image: "nginx".parse().unwrap() },
+        image: ImageSpec::Pull {
+            image: "nginx".parse().unwrap(),
+        },
         command: None,
         env: Default::default(),
         ports: vec![8000],
@@ -27,7 +34,11 @@ fn spec() -> DeploymentSpec {
         resources: Default::default(),
         domain: Some("demo.example".to_owned()),
     };
-    DeploymentSpec { services: vec![service], method: Method::Rolling, about: Default::default() }
+    DeploymentSpec {
+        services: vec![service],
+        method: Method::Rolling,
+        about: Default::default(),
+    }
 }
 
 both! {

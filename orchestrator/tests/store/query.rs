@@ -6,13 +6,23 @@ use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::status::ApplicationStatus as S;
 
 fn page(first: i32, after: Option<&str>) -> Page {
-    Page { first: Some(first), after: after.map(str::to_owned) }
+    Page {
+        first: Some(first),
+        after: after.map(str::to_owned),
+    }
 }
 
 impl Stage {
     async fn names(&self, filter: DeploymentFilter) -> Vec<String> {
-        let page = self.queries.deployments_page(&filter, &Page::default()).await.unwrap();
-        page.edges.into_iter().map(|edge| edge.node.name.to_string()).collect()
+        let page = self
+            .queries
+            .deployments_page(&filter, &Page::default())
+            .await
+            .unwrap();
+        page.edges
+            .into_iter()
+            .map(|edge| edge.node.name.to_string())
+            .collect()
     }
 }
 

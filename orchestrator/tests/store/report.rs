@@ -21,11 +21,24 @@ async fn dispatched(stage: &Stage, name: &str, node: &NodeView) -> WorkRequest {
     work.remove(0)
 }
 
-const GOOD_WAY: [S; 7] = [S::Requested, S::Initialized, S::Fetching, S::Building, S::Starting, S::Verifying, S::Running];
+const GOOD_WAY: [S; 7] = [
+    S::Requested,
+    S::Initialized,
+    S::Fetching,
+    S::Building,
+    S::Starting,
+    S::Verifying,
+    S::Running,
+];
 
 /// A revision's history without the times, which a test cannot foresee.
 async fn steps(stage: &Stage, id: RevisionId) -> Vec<(i32, S, Option<String>)> {
-    stage.history(id).await.into_iter().map(|event| (event.seq, event.status, event.detail)).collect()
+    stage
+        .history(id)
+        .await
+        .into_iter()
+        .map(|event| (event.seq, event.status, event.detail))
+        .collect()
 }
 
 both! {

@@ -10,7 +10,10 @@ use orchestrator::view::{DeploymentView, NodeView, RevisionView};
 use orchestrator::{Commands, Queries};
 use sea_orm::{ConnectionTrait, Database};
 use shared::id::{DeploymentId, OrchestratorId, RevisionId};
-use shared::message::{Capacity, DeployWork, Heartbeat, LeasedPort, Load, StatusEvent, StatusReport, WorkAction, WorkRequest};
+use shared::message::{
+    Capacity, DeployWork, Heartbeat, LeasedPort, Load, StatusEvent, StatusReport, WorkAction,
+    WorkRequest,
+};
 use shared::name::{NodeName, ServiceName};
 use shared::secret::SecretString;
 use shared::source::CommitId;
@@ -62,7 +65,10 @@ enum Home {
 impl Stage {
     pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", directory.path().join("longshore.db").display());
+        let url = format!(
+            "sqlite://{}",
+            directory.path().join("longshore.db").display()
+        );
         Self::open(url, Home::Directory(directory)).await
     }
 
@@ -72,25 +78,56 @@ impl Stage {
         );
         let name = format!("longshore_test_{}", uuid::Uuid::new_v4().simple());
         run_as_admin(&admin, &format!("CREATE DATABASE {name}")).await;
-        let (server, _) = admin.rsplit_once('/').expect("the URL ends with the name of a database");
-        Self::open(format!("{server}/{name}"), Home::Server { admin: admin.clone(), name }).await
+        let (server, _) = admin
+            .rsplit_once('/')
+            .expect("the URL ends with the name of a database");
+        Self::open(
+            format!("{server}/{name}"),
+            Home::Server {
+                admin: admin.clone(),
+                name,
+            },
+        )
+        .await
     }
 
     async fn open(url: String, home: Home) -> Self {
-        let store = Store::open(&SecretString::from(url.clone()), &CancellationToken::new()).await.unwrap();
+        let store = Store::open(&SecretString::from(url.clone()), &CancellationToken::new())
+            .await
+            .unwrap();
         let (events, recorded) = EventSink::channel();
-        let commands = Commands::new(store.clone(), GitPolicy::default(), events, Arc::new(Wake::default()));
-        Self { queries: Queries::new(store.clone()), commands, store, recorded, url, home }
+        let commands = Commands::new(
+            store.clone(),
+            GitPolicy::default(),
+            events,
+            Arc::new(Wake::default()),
+        );
+        Self {
+            queries: Queries::new(store.clone()),
+            commands,
+            store,
+            recorded,
+            url,
+            home,
+        }
     }
 
     /// Plays a test and clears up after it, also when it fails.
     pub(crate) async fn run(mut self, play: impl AsyncFnOnce(&mut Self)) {
         let outcome = AssertUnwindSafe(play(&mut self)).catch_unwind().await;
-        let Self { home, store, commands, queries, .. } = self;
+        let Self {
+            home,
+            store,
+            commands,
+            queries,
+            ..
+        } = self;
         drop((store, commands, queries));
         match home {
             Home::Directory(directory) => directory.close().unwrap(),
-            Home::Server { admin, name } => run_as_admin(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await,
+            Home::Server { admin, name } => {
+                run_as_admin(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await
+            }
         }
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
@@ -99,7 +136,12 @@ impl Stage {
 
     /// A second process on the same database, as far as the database can tell.
     pub(crate) async fn second_store(&self) -> Store {
-        Store::open(&SecretString::from(self.url.clone()), &CancellationToken::new()).await.unwrap()
+        Store::open(
+            &SecretString::from(self.url.clone()),
+            &CancellationToken::new(),
+        )
+        .await
+        .unwrap()
     }
 
     /// Runs a statement behind the store's back.
@@ -111,7 +153,10 @@ impl Stage {
 
     /// A ready node.
     pub(crate) async fn node(&self, name: &str) -> NodeView {
-        self.store.heartbeats_apply(&[heartbeat(name)]).await.unwrap();
+        self.store
+            .heartbeats_apply(&[heartbeat(name)])
+            .await
+            .unwrap();
         self.queries.node_by_name(name).await.unwrap().unwrap()
     }
 
@@ -133,28 +178,54 @@ impl Stage {
     }
 
     pub(crate) async fn history(&self, id: RevisionId) -> Vec<StatusEvent> {
-        self.queries.events_of(&[id]).await.unwrap().remove(&id).unwrap_or_default()
+        self.queries
+            .events_of(&[id])
+            .await
+            .unwrap()
+            .remove(&id)
+            .unwrap_or_default()
     }
 
     /// The statuses that a revision went through.
     pub(crate) async fn path(&self, id: RevisionId) -> Vec<ApplicationStatus> {
-        self.history(id).await.iter().map(|event| event.status).collect()
+        self.history(id)
+            .await
+            .iter()
+            .map(|event| event.status)
+            .collect()
     }
 
     /// Gives everything that waits to this node; how many that were.
     pub(crate) async fn dispatch_all(&self, node: &NodeView) -> usize {
-        let claim = self.store.claim_requested(OrchestratorId::new(), None, 500, LEASE).await.unwrap();
+        let claim = self
+            .store
+            .claim_requested(OrchestratorId::new(), None, 500, LEASE)
+            .await
+            .unwrap();
         let assignments: Vec<_> = claim
             .revisions
             .iter()
-            .map(|revision| Assignment { revision_id: revision.id, deployment_id: revision.deployment_id, node_id: node.id })
+            .map(|revision| Assignment {
+                revision_id: revision.id,
+                deployment_id: revision.deployment_id,
+                node_id: node.id,
+            })
             .collect();
-        self.store.dispatch(claim.token, &assignments).await.unwrap().steps.len()
+        self.store
+            .dispatch(claim.token, &assignments)
+            .await
+            .unwrap()
+            .steps
+            .len()
     }
 
     /// The work requests that are to be published now; they are then published.
     pub(crate) async fn published(&self) -> Vec<WorkRequest> {
-        let (token, work) = self.store.work_publishable(500, LEASE, LEASE).await.unwrap();
+        let (token, work) = self
+            .store
+            .work_publishable(500, LEASE, LEASE)
+            .await
+            .unwrap();
         let ids: Vec<_> = work.iter().map(|work| work.request.id).collect();
         self.store.work_published(token, &ids).await.unwrap();
         work.into_iter().map(|work| work.request).collect()
@@ -172,9 +243,18 @@ impl Stage {
         self.dispatch_all(node).await;
         let work = self.published().await;
         let revision = self.latest(id).await;
-        let request = work.iter().find(|work| work.revision_id == revision.id).unwrap();
-        self.store.reports_apply(&good_way(request, node)).await.unwrap();
-        assert_eq!(self.revision(revision.id).await.status, ApplicationStatus::Running);
+        let request = work
+            .iter()
+            .find(|work| work.revision_id == revision.id)
+            .unwrap();
+        self.store
+            .reports_apply(&good_way(request, node))
+            .await
+            .unwrap();
+        assert_eq!(
+            self.revision(revision.id).await.status,
+            ApplicationStatus::Running
+        );
         revision.id
     }
 }
@@ -186,8 +266,18 @@ async fn run_as_admin(url: &str, sql: &str) {
 }
 
 pub(crate) fn git_deployment(name: &str) -> CreateDeployment {
-    let git = NewGitSource { url: "https://git.example/app.git".to_owned(), ..Default::default() };
-    CreateDeployment { name: name.to_owned(), source: NewSource { git: Some(git), image: None }, ..Default::default() }
+    let git = NewGitSource {
+        url: "https://git.example/app.git".to_owned(),
+        ..Default::default()
+    };
+    CreateDeployment {
+        name: name.to_owned(),
+        source: NewSource {
+            git: Some(git),
+            image: None,
+        },
+        ..Default::default()
+    }
 }
 
 pub(crate) fn heartbeat(name: &str) -> Heartbeat {
@@ -199,7 +289,11 @@ pub(crate) fn heartbeat(name: &str) -> Heartbeat {
         ready: true,
         detail: None,
         engine: Some("27.0".to_owned()),
-        capacity: Capacity { cpu_millis: 2000, memory_bytes: 1 << 34, slots: 2 },
+        capacity: Capacity {
+            cpu_millis: 2000,
+            memory_bytes: 1 << 34,
+            slots: 2,
+        },
         load: Load::default(),
         started_at: Utc::now() - chrono::TimeDelta::hours(1),
         at: Utc::now(),
@@ -214,7 +308,12 @@ pub(crate) fn deploy_work(request: &WorkRequest) -> &DeployWork {
 }
 
 /// A report about the revision of a work request.
-pub(crate) fn report(request: &WorkRequest, node: &NodeView, seq: i32, status: ApplicationStatus) -> StatusReport {
+pub(crate) fn report(
+    request: &WorkRequest,
+    node: &NodeView,
+    seq: i32,
+    status: ApplicationStatus,
+) -> StatusReport {
     StatusReport {
         node: node.name.clone(),
         deployment_id: request.deployment_id,
@@ -237,8 +336,18 @@ pub(crate) fn commit(digit: char) -> CommitId {
 /// told apart by the revision's number.
 pub(crate) fn good_way(request: &WorkRequest, node: &NodeView) -> Vec<StatusReport> {
     use ApplicationStatus as S;
-    let way = [S::Fetching, S::Building, S::Starting, S::Verifying, S::Running];
-    let mut reports: Vec<_> = way.into_iter().zip(1..).map(|(status, seq)| report(request, node, seq, status)).collect();
+    let way = [
+        S::Fetching,
+        S::Building,
+        S::Starting,
+        S::Verifying,
+        S::Running,
+    ];
+    let mut reports: Vec<_> = way
+        .into_iter()
+        .zip(1..)
+        .map(|(status, seq)| report(request, node, seq, status))
+        .collect();
     let number = char::from_digit(request.revision as u32, 16).unwrap();
     reports[1].facts.commit = Some(commit(number));
     reports[1].facts.content_hash = Some(number.to_string().repeat(64));
@@ -256,6 +365,13 @@ pub(crate) fn good_way(request: &WorkRequest, node: &NodeView) -> Vec<StatusRepo
 /// The port that a node takes: the held one, else the first that it is offered.
 pub(crate) fn leased_port(request: &WorkRequest) -> LeasedPort {
     let ports = &deploy_work(request).ports;
-    let port = ports.held.first().map_or_else(|| ports.fresh[0], |held| held.port);
-    LeasedPort { port, container_port: 8000, service: ServiceName::app() }
+    let port = ports
+        .held
+        .first()
+        .map_or_else(|| ports.fresh[0], |held| held.port);
+    LeasedPort {
+        port,
+        container_port: 8000,
+        service: ServiceName::app(),
+    }
 }

@@ -1,5 +1,8 @@
 //! One file a table: plain rows. What the columns mean stands in the migrations.
-#![allow(unreachable_pub, reason = "the entity macros of sea-orm write `pub`, and rows do not leave this crate")]
+#![allow(
+    unreachable_pub,
+    reason = "the entity macros of sea-orm write `pub`, and rows do not leave this crate"
+)]
 
 pub mod build_log;
 pub mod build_log_line;

@@ -64,8 +64,14 @@ impl Book {
     ) -> Self {
         Self {
             deployments,
-            standings: standings.into_iter().map(|standing| (standing.id, standing)).collect(),
-            parked: parked.into_iter().map(|row| ((row.revision_id, row.epoch, row.report_seq), row.body.0)).collect(),
+            standings: standings
+                .into_iter()
+                .map(|standing| (standing.id, standing))
+                .collect(),
+            parked: parked
+                .into_iter()
+                .map(|row| ((row.revision_id, row.epoch, row.report_seq), row.body.0))
+                .collect(),
             nodes,
             ..Self::default()
         }
@@ -82,7 +88,9 @@ impl Book {
             }
         }
         for (revision_id, queue) in queues {
-            let Some(mut standing) = self.standings.remove(&revision_id) else { continue };
+            let Some(mut standing) = self.standings.remove(&revision_id) else {
+                continue;
+            };
             let before = standing.last_report_seq;
             self.work_off(&mut standing, queue, overdue.contains(&revision_id));
             if standing.last_report_seq != before {
@@ -95,7 +103,11 @@ impl Book {
 
     /// Whether a report is of this epoch, from the node that holds the revision, and a node's to say.
     fn concerns_us(&mut self, report: &StatusReport) -> bool {
-        let Some(standing) = self.standings.get(&report.revision_id).filter(|it| it.deployment_id == report.deployment_id) else {
+        let Some(standing) = self
+            .standings
+            .get(&report.revision_id)
+            .filter(|it| it.deployment_id == report.deployment_id)
+        else {
             self.ignored.unknown += 1;
             return false;
         };
@@ -103,7 +115,9 @@ impl Book {
             &mut self.ignored.stale_epoch
         } else if report.epoch > standing.epoch {
             &mut self.ignored.future_epoch
-        } else if standing.node_id.is_none() || standing.node_id != self.nodes.get(&report.node).copied() {
+        } else if standing.node_id.is_none()
+            || standing.node_id != self.nodes.get(&report.node).copied()
+        {
             &mut self.ignored.other_node
         } else if report.seq < 1 || !report.status.is_reported_by_nodes() {
             &mut self.ignored.illegal
@@ -115,8 +129,16 @@ impl Book {
     }
 
     /// Applies what is in order, and lets the rest wait.
-    fn work_off(&mut self, standing: &mut Standing, mut queue: BTreeMap<i32, StatusReport>, overdue: bool) {
-        let waiting = self.parked.extract_if((standing.id, i32::MIN, i32::MIN)..=(standing.id, i32::MAX, i32::MAX), |_, _| true);
+    fn work_off(
+        &mut self,
+        standing: &mut Standing,
+        mut queue: BTreeMap<i32, StatusReport>,
+        overdue: bool,
+    ) {
+        let waiting = self.parked.extract_if(
+            (standing.id, i32::MIN, i32::MIN)..=(standing.id, i32::MAX, i32::MAX),
+            |_, _| true,
+        );
         let mut waited = BTreeSet::new();
         for (key @ (_, epoch, seq), report) in waiting {
             if epoch == standing.epoch {
@@ -142,7 +164,12 @@ impl Book {
                 self.apply(standing, report);
             }
         }
-        self.effects.park.extend(queue.into_iter().filter(|(seq, _)| !waited.contains(seq)).map(|(_, report)| report));
+        self.effects.park.extend(
+            queue
+                .into_iter()
+                .filter(|(seq, _)| !waited.contains(seq))
+                .map(|(_, report)| report),
+        );
     }
 
     fn apply(&mut self, standing: &mut Standing, report: StatusReport) {
@@ -151,7 +178,10 @@ impl Book {
             (ApplicationStatus::Cancelled, Some(into)) => into,
             (status, _) => status,
         };
-        let destroying = self.deployments.get(&standing.deployment_id).is_some_and(|it| it.desired_state == DesiredState::Destroyed);
+        let destroying = self
+            .deployments
+            .get(&standing.deployment_id)
+            .is_some_and(|it| it.desired_state == DesiredState::Destroyed);
         if status == ApplicationStatus::Destroyed && !destroying {
             self.ignored.illegal += 1;
             return;
@@ -169,7 +199,10 @@ impl Book {
             Ok(Outcome::Moved) => {
                 let because = Because {
                     failure_reason: report.failure_reason,
-                    detail: report.detail.as_deref().map(|detail| clean(detail, DETAIL_LIMIT)),
+                    detail: report
+                        .detail
+                        .as_deref()
+                        .map(|detail| clean(detail, DETAIL_LIMIT)),
                     report_seq: Some(report.seq),
                     at: Some(plausible(report.at)),
                 };
@@ -197,7 +230,10 @@ impl Book {
         }
         if let (Some(ports), Some(node_id)) = (facts.ports, standing.node_id) {
             let settled = standing.status.is_live();
-            self.effects.ports.insert((standing.deployment_id, node_id), PortFacts { ports, settled });
+            self.effects.ports.insert(
+                (standing.deployment_id, node_id),
+                PortFacts { ports, settled },
+            );
         }
     }
 
@@ -207,7 +243,9 @@ impl Book {
         for (revision_id, status) in moved {
             match status {
                 ApplicationStatus::Running => self.took_over(revision_id),
-                ApplicationStatus::Stopped | ApplicationStatus::Completed => self.first_to_serve(revision_id),
+                ApplicationStatus::Stopped | ApplicationStatus::Completed => {
+                    self.first_to_serve(revision_id)
+                }
                 ApplicationStatus::Destroyed => self.removed(revision_id),
                 _ => {}
             }
@@ -221,14 +259,30 @@ impl Book {
 
     /// It serves now; what served before is superseded.
     fn took_over(&mut self, revision_id: RevisionId) {
-        let Some((deployment_id, number)) = self.standings.get(&revision_id).map(|it| (it.deployment_id, it.number)) else { return };
-        let Some(deployment) = self.deployments.get_mut(&deployment_id) else { return };
+        let Some((deployment_id, number)) = self
+            .standings
+            .get(&revision_id)
+            .map(|it| (it.deployment_id, it.number))
+        else {
+            return;
+        };
+        let Some(deployment) = self.deployments.get_mut(&deployment_id) else {
+            return;
+        };
         let before = deployment.active_revision_id.replace(revision_id);
         self.effects.activated.insert(deployment_id, revision_id);
-        let Some(before) = before.filter(|before| *before != revision_id) else { return };
-        let Some(previous) = self.standings.get_mut(&before) else { return };
+        let Some(before) = before.filter(|before| *before != revision_id) else {
+            return;
+        };
+        let Some(previous) = self.standings.get_mut(&before) else {
+            return;
+        };
         if transition(previous.status, ApplicationStatus::Superseded) == Ok(Outcome::Moved) {
-            self.ledger.step(previous, ApplicationStatus::Superseded, Because::of(format!("revision {number} took over")));
+            self.ledger.step(
+                previous,
+                ApplicationStatus::Superseded,
+                Because::of(format!("revision {number} took over")),
+            );
             self.effects.ended.insert(before);
             self.effects.services.insert(before, Vec::new());
         }
@@ -236,8 +290,13 @@ impl Book {
 
     /// It came to rest without ever serving: it is still what start and restart are about.
     fn first_to_serve(&mut self, revision_id: RevisionId) {
-        let Some(deployment_id) = self.standings.get(&revision_id).map(|it| it.deployment_id) else { return };
-        let Some(deployment) = self.deployments.get_mut(&deployment_id) else { return };
+        let Some(deployment_id) = self.standings.get(&revision_id).map(|it| it.deployment_id)
+        else {
+            return;
+        };
+        let Some(deployment) = self.deployments.get_mut(&deployment_id) else {
+            return;
+        };
         if deployment.active_revision_id.is_none() {
             deployment.active_revision_id = Some(revision_id);
             self.effects.activated.insert(deployment_id, revision_id);
@@ -246,13 +305,24 @@ impl Book {
 
     /// A node has removed everything of a deployment.
     fn removed(&mut self, revision_id: RevisionId) {
-        let Some((deployment_id, Some(node_id))) = self.standings.get(&revision_id).map(|it| (it.deployment_id, it.node_id)) else {
+        let Some((deployment_id, Some(node_id))) = self
+            .standings
+            .get(&revision_id)
+            .map(|it| (it.deployment_id, it.node_id))
+        else {
             return;
         };
         self.effects.emptied.insert((deployment_id, node_id));
         self.end(deployment_id, |standing| standing.node_id == Some(node_id));
-        let is_left = |standing: &Standing| standing.deployment_id == deployment_id && standing.status != ApplicationStatus::Destroyed;
-        if !self.standings.values().any(|standing| is_left(standing) && standing.node_id.is_some()) {
+        let is_left = |standing: &Standing| {
+            standing.deployment_id == deployment_id
+                && standing.status != ApplicationStatus::Destroyed
+        };
+        if !self
+            .standings
+            .values()
+            .any(|standing| is_left(standing) && standing.node_id.is_some())
+        {
             self.end(deployment_id, |_| true);
             self.effects.destroyed.insert(deployment_id);
         }
@@ -262,11 +332,16 @@ impl Book {
         let mut ending: Vec<&mut Standing> = self
             .standings
             .values_mut()
-            .filter(|it| it.deployment_id == deployment_id && it.status != ApplicationStatus::Destroyed && which(it))
+            .filter(|it| {
+                it.deployment_id == deployment_id
+                    && it.status != ApplicationStatus::Destroyed
+                    && which(it)
+            })
             .collect();
         ending.sort_by_key(|standing| standing.number);
         for standing in ending {
-            self.ledger.step(standing, ApplicationStatus::Destroyed, Because::default());
+            self.ledger
+                .step(standing, ApplicationStatus::Destroyed, Because::default());
             self.effects.ended.insert(standing.id);
             self.effects.services.insert(standing.id, Vec::new());
         }
@@ -290,5 +365,9 @@ fn is_plain(text: &str, limit: usize) -> bool {
 pub(in crate::store) fn plausible(at: Time) -> Time {
     use chrono::SubsecRound;
     let here = now();
-    if (at - here).abs() > TimeDelta::days(3650) { here } else { at.trunc_subsecs(6) }
+    if (at - here).abs() > TimeDelta::days(3650) {
+        here
+    } else {
+        at.trunc_subsecs(6)
+    }
 }

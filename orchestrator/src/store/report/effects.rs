@@ -13,7 +13,12 @@ use shared::message::ServiceFacts;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub(super) async fn save(tx: &Tx<'_>, book: Book) -> Result<ReportsApplied, StoreError> {
-    let Book { ledger, ignored, effects, .. } = book;
+    let Book {
+        ledger,
+        ignored,
+        effects,
+        ..
+    } = book;
     let at = now();
     let steps = ledger.save(tx).await?;
     let parked = effects.park.len();
@@ -26,11 +31,22 @@ pub(super) async fn save(tx: &Tx<'_>, book: Book) -> Result<ReportsApplied, Stor
     release(tx, &effects.ended, &effects.emptied).await?;
     services(tx, &effects.services, at).await?;
     destroy(tx, &effects.destroyed, at).await?;
-    Ok(ReportsApplied { steps, ignored, parked })
+    Ok(ReportsApplied {
+        steps,
+        ignored,
+        parked,
+    })
 }
 
-async fn park(tx: &Tx<'_>, rows: impl Iterator<Item = parked_report::ActiveModel>) -> Result<(), StoreError> {
-    let key = [parked_report::Column::RevisionId, parked_report::Column::Epoch, parked_report::Column::ReportSeq];
+async fn park(
+    tx: &Tx<'_>,
+    rows: impl Iterator<Item = parked_report::ActiveModel>,
+) -> Result<(), StoreError> {
+    let key = [
+        parked_report::Column::RevisionId,
+        parked_report::Column::Epoch,
+        parked_report::Column::ReportSeq,
+    ];
     parked_report::Entity::insert_many(rows)
         .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
         .exec_without_returning(&**tx)
@@ -40,25 +56,38 @@ async fn park(tx: &Tx<'_>, rows: impl Iterator<Item = parked_report::ActiveModel
 
 async fn unpark(tx: &Tx<'_>, keys: &[super::ReportKey]) -> Result<(), StoreError> {
     for chunk in keys.chunks(ROWS_AT_ONCE) {
-        let any = chunk.iter().fold(Condition::any(), |any, (revision_id, epoch, seq)| {
-            any.add(
-                Condition::all()
-                    .add(parked_report::Column::RevisionId.eq(*revision_id))
-                    .add(parked_report::Column::Epoch.eq(*epoch))
-                    .add(parked_report::Column::ReportSeq.eq(*seq)),
-            )
-        });
-        parked_report::Entity::delete_many().filter(any).exec(&**tx).await?;
+        let any = chunk
+            .iter()
+            .fold(Condition::any(), |any, (revision_id, epoch, seq)| {
+                any.add(
+                    Condition::all()
+                        .add(parked_report::Column::RevisionId.eq(*revision_id))
+                        .add(parked_report::Column::Epoch.eq(*epoch))
+                        .add(parked_report::Column::ReportSeq.eq(*seq)),
+                )
+            });
+        parked_report::Entity::delete_many()
+            .filter(any)
+            .exec(&**tx)
+            .await?;
     }
     Ok(())
 }
 
-async fn activate(tx: &Tx<'_>, activated: &BTreeMap<DeploymentId, RevisionId>, at: Time) -> Result<(), StoreError> {
+async fn activate(
+    tx: &Tx<'_>,
+    activated: &BTreeMap<DeploymentId, RevisionId>,
+    at: Time,
+) -> Result<(), StoreError> {
     if activated.is_empty() {
         return Ok(());
     }
     tx.sql("UPDATE deployments SET active_revision_id = v.column2, updated_at = v.column3 FROM ")
-        .rows(activated.iter().map(|(id, revision_id)| [(*id).into(), (*revision_id).into(), at.into()]))
+        .rows(
+            activated
+                .iter()
+                .map(|(id, revision_id)| [(*id).into(), (*revision_id).into(), at.into()]),
+        )
         .push(" WHERE deployments.id = v.column1")
         .run(&**tx)
         .await?;
@@ -67,19 +96,31 @@ async fn activate(tx: &Tx<'_>, activated: &BTreeMap<DeploymentId, RevisionId>, a
 
 /// Reserved ports that are used become held. What a settled revision does not use goes back. A port
 /// that the deployment was never given is not its to use, and is not recorded.
-async fn ports(tx: &Tx<'_>, facts: BTreeMap<(DeploymentId, NodeId), PortFacts>, at: Time) -> Result<(), StoreError> {
+async fn ports(
+    tx: &Tx<'_>,
+    facts: BTreeMap<(DeploymentId, NodeId), PortFacts>,
+    at: Time,
+) -> Result<(), StoreError> {
     if facts.is_empty() {
         return Ok(());
     }
     let leases = port_lease::Entity::find()
-        .filter(port_lease::Column::DeploymentId.is_in(facts.keys().map(|(deployment_id, _)| *deployment_id)))
+        .filter(
+            port_lease::Column::DeploymentId
+                .is_in(facts.keys().map(|(deployment_id, _)| *deployment_id)),
+        )
         .all(&**tx)
         .await?;
     let mut unused: Vec<(NodeId, i32)> = Vec::new();
     let mut used: Vec<[Value; 5]> = Vec::new();
     for lease in leases {
-        let Some(facts) = facts.get(&(lease.deployment_id, lease.node_id)) else { continue };
-        let port = facts.ports.iter().find(|port| i32::from(port.port) == lease.port);
+        let Some(facts) = facts.get(&(lease.deployment_id, lease.node_id)) else {
+            continue;
+        };
+        let port = facts
+            .ports
+            .iter()
+            .find(|port| i32::from(port.port) == lease.port);
         match port {
             Some(port) => used.push([
                 lease.node_id.into(),
@@ -88,7 +129,9 @@ async fn ports(tx: &Tx<'_>, facts: BTreeMap<(DeploymentId, NodeId), PortFacts>, 
                 i32::from(port.container_port).into(),
                 at.into(),
             ]),
-            None if facts.settled || lease.state == LeaseState::Reserved => unused.push((lease.node_id, lease.port)),
+            None if facts.settled || lease.state == LeaseState::Reserved => {
+                unused.push((lease.node_id, lease.port))
+            }
             None => {}
         }
     }
@@ -103,9 +146,14 @@ async fn ports(tx: &Tx<'_>, facts: BTreeMap<(DeploymentId, NodeId), PortFacts>, 
     for (node_id, port) in unused {
         by_node.entry(node_id).or_default().push(port);
     }
-    delete_leases(tx, by_node.into_iter().map(|(node_id, ports)| {
-        Condition::all().add(port_lease::Column::NodeId.eq(node_id)).add(port_lease::Column::Port.is_in(ports))
-    }))
+    delete_leases(
+        tx,
+        by_node.into_iter().map(|(node_id, ports)| {
+            Condition::all()
+                .add(port_lease::Column::NodeId.eq(node_id))
+                .add(port_lease::Column::Port.is_in(ports))
+        }),
+    )
     .await
 }
 
@@ -115,24 +163,40 @@ async fn release(
     ended: &BTreeSet<RevisionId>,
     emptied: &BTreeSet<(DeploymentId, NodeId)>,
 ) -> Result<(), StoreError> {
-    let reserved = (!ended.is_empty()).then(|| port_lease::Column::RevisionId.is_in(ended.iter().copied()).into_condition());
+    let reserved = (!ended.is_empty()).then(|| {
+        port_lease::Column::RevisionId
+            .is_in(ended.iter().copied())
+            .into_condition()
+    });
     let held = emptied.iter().map(|(deployment_id, node_id)| {
-        Condition::all().add(port_lease::Column::DeploymentId.eq(*deployment_id)).add(port_lease::Column::NodeId.eq(*node_id))
+        Condition::all()
+            .add(port_lease::Column::DeploymentId.eq(*deployment_id))
+            .add(port_lease::Column::NodeId.eq(*node_id))
     });
     delete_leases(tx, reserved.into_iter().chain(held)).await
 }
 
-async fn delete_leases(tx: &Tx<'_>, which: impl Iterator<Item = Condition>) -> Result<(), StoreError> {
+async fn delete_leases(
+    tx: &Tx<'_>,
+    which: impl Iterator<Item = Condition>,
+) -> Result<(), StoreError> {
     let any = which.fold(Condition::any(), Condition::add);
     if any.is_empty() {
         return Ok(());
     }
-    port_lease::Entity::delete_many().filter(any).exec(&**tx).await?;
+    port_lease::Entity::delete_many()
+        .filter(any)
+        .exec(&**tx)
+        .await?;
     Ok(())
 }
 
 /// Replaces what was known of the services of these revisions.
-async fn services(tx: &Tx<'_>, services: &BTreeMap<RevisionId, Vec<ServiceFacts>>, at: Time) -> Result<(), StoreError> {
+async fn services(
+    tx: &Tx<'_>,
+    services: &BTreeMap<RevisionId, Vec<ServiceFacts>>,
+    at: Time,
+) -> Result<(), StoreError> {
     if services.is_empty() {
         return Ok(());
     }
@@ -140,9 +204,14 @@ async fn services(tx: &Tx<'_>, services: &BTreeMap<RevisionId, Vec<ServiceFacts>
         .filter(service_state::Column::RevisionId.is_in(services.keys().copied()))
         .exec(&**tx)
         .await?;
-    let rows: Vec<_> = services.iter().flat_map(|(id, facts)| named_once(facts).map(|facts| service_row(*id, facts, at))).collect();
+    let rows: Vec<_> = services
+        .iter()
+        .flat_map(|(id, facts)| named_once(facts).map(|facts| service_row(*id, facts, at)))
+        .collect();
     for chunk in rows.chunks(ROWS_AT_ONCE) {
-        service_state::Entity::insert_many(chunk.iter().cloned()).exec_without_returning(&**tx).await?;
+        service_state::Entity::insert_many(chunk.iter().cloned())
+            .exec_without_returning(&**tx)
+            .await?;
     }
     Ok(())
 }
@@ -153,25 +222,42 @@ fn named_once(facts: &[ServiceFacts]) -> impl Iterator<Item = &ServiceFacts> {
     facts.iter().filter(move |facts| seen.insert(&facts.name))
 }
 
-fn service_row(revision_id: RevisionId, facts: &ServiceFacts, at: Time) -> service_state::ActiveModel {
+fn service_row(
+    revision_id: RevisionId,
+    facts: &ServiceFacts,
+    at: Time,
+) -> service_state::ActiveModel {
     service_state::ActiveModel {
         revision_id: Set(revision_id),
         service: Set(facts.name.to_string()),
         status: Set(facts.status),
         image: Set(super::clean(&facts.image, 512)),
-        container: Set(facts.container.as_deref().map(|container| super::clean(container, 256))),
+        container: Set(facts
+            .container
+            .as_deref()
+            .map(|container| super::clean(container, 256))),
         restarts: Set(i64::from(facts.restarts)),
         updated_at: Set(at),
     }
 }
 
 /// Frees the names of deployments of which nothing is left.
-async fn destroy(tx: &Tx<'_>, destroyed: &BTreeSet<DeploymentId>, at: Time) -> Result<(), StoreError> {
+async fn destroy(
+    tx: &Tx<'_>,
+    destroyed: &BTreeSet<DeploymentId>,
+    at: Time,
+) -> Result<(), StoreError> {
     if destroyed.is_empty() {
         return Ok(());
     }
     deployment_free_names(tx, destroyed.iter().copied(), at).await?;
-    delete_leases(tx, destroyed.iter().map(|id| port_lease::Column::DeploymentId.eq(*id).into_condition())).await
+    delete_leases(
+        tx,
+        destroyed
+            .iter()
+            .map(|id| port_lease::Column::DeploymentId.eq(*id).into_condition()),
+    )
+    .await
 }
 
 /// Lets others have the names of destroyed deployments.
@@ -181,8 +267,14 @@ pub(in crate::store) async fn deployment_free_names(
     at: Time,
 ) -> Result<(), StoreError> {
     deployment::Entity::update_many()
-        .col_expr(deployment::Column::LiveName, Expr::value(Option::<String>::None))
-        .col_expr(deployment::Column::NextPollAt, Expr::value(Option::<Time>::None))
+        .col_expr(
+            deployment::Column::LiveName,
+            Expr::value(Option::<String>::None),
+        )
+        .col_expr(
+            deployment::Column::NextPollAt,
+            Expr::value(Option::<Time>::None),
+        )
         .col_expr(deployment::Column::UpdatedAt, Expr::value(at))
         .filter(deployment::Column::Id.is_in(ids))
         .exec(&**tx)

@@ -63,7 +63,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was applied and the reports are to be delivered again.
-    pub async fn reports_apply(&self, reports: &[StatusReport]) -> Result<ReportsApplied, StoreError> {
+    pub async fn reports_apply(
+        &self,
+        reports: &[StatusReport],
+    ) -> Result<ReportsApplied, StoreError> {
         let mut applied = ReportsApplied::default();
         for chunk in reports.chunks(ROWS_AT_ONCE) {
             applied.add(self.apply(chunk, &BTreeSet::new()).await?);
@@ -85,11 +88,16 @@ impl Store {
         if overdue.is_empty() {
             return Ok(ReportsApplied::default());
         }
-        let overdue: BTreeSet<RevisionId> = overdue.into_iter().map(|row| row.revision_id).collect();
+        let overdue: BTreeSet<RevisionId> =
+            overdue.into_iter().map(|row| row.revision_id).collect();
         self.apply(&[], &overdue).await
     }
 
-    async fn apply(&self, reports: &[StatusReport], overdue: &BTreeSet<RevisionId>) -> Result<ReportsApplied, StoreError> {
+    async fn apply(
+        &self,
+        reports: &[StatusReport],
+        overdue: &BTreeSet<RevisionId>,
+    ) -> Result<ReportsApplied, StoreError> {
         if reports.is_empty() && overdue.is_empty() {
             return Ok(ReportsApplied::default());
         }
@@ -131,11 +139,20 @@ impl Ignored {
 }
 
 /// Locks and reads everything that these reports can touch.
-async fn load(tx: &Tx<'_>, reports: &[StatusReport], overdue: &BTreeSet<RevisionId>) -> Result<Book, StoreError> {
-    let mut revisions: BTreeSet<RevisionId> = reports.iter().map(|report| report.revision_id).collect();
+async fn load(
+    tx: &Tx<'_>,
+    reports: &[StatusReport],
+    overdue: &BTreeSet<RevisionId>,
+) -> Result<Book, StoreError> {
+    let mut revisions: BTreeSet<RevisionId> =
+        reports.iter().map(|report| report.revision_id).collect();
     revisions.extend(overdue);
     let deployments = deployments_lock(tx, deployments_of(tx, &revisions).await?).await?;
-    revisions.extend(deployments.values().filter_map(|deployment| deployment.active_revision_id));
+    revisions.extend(
+        deployments
+            .values()
+            .filter_map(|deployment| deployment.active_revision_id),
+    );
     let destroying: BTreeSet<DeploymentId> = deployments
         .values()
         .filter(|deployment| deployment.desired_state == DesiredState::Destroyed)
@@ -153,8 +170,16 @@ async fn load(tx: &Tx<'_>, reports: &[StatusReport], overdue: &BTreeSet<Revision
         .map(|report| report.node.to_string())
         .chain(parked.iter().map(|parked| parked.body.0.node.to_string()))
         .collect();
-    let nodes = node::Entity::find().filter(node::Column::Name.is_in(names)).all(&**tx).await?;
-    Ok(Book::new(deployments, rows, parked, nodes.into_iter().map(|node| (node.name, node.id)).collect()))
+    let nodes = node::Entity::find()
+        .filter(node::Column::Name.is_in(names))
+        .all(&**tx)
+        .await?;
+    Ok(Book::new(
+        deployments,
+        rows,
+        parked,
+        nodes.into_iter().map(|node| (node.name, node.id)).collect(),
+    ))
 }
 
 #[derive(FromQueryResult)]
@@ -163,13 +188,21 @@ struct Owner {
 }
 
 /// The deployments that revisions really belong to, whatever a report claims.
-async fn deployments_of(tx: &Tx<'_>, revisions: &BTreeSet<RevisionId>) -> Result<Vec<DeploymentId>, StoreError> {
+async fn deployments_of(
+    tx: &Tx<'_>,
+    revisions: &BTreeSet<RevisionId>,
+) -> Result<Vec<DeploymentId>, StoreError> {
     if revisions.is_empty() {
         return Ok(Vec::new());
     }
-    let select = tx.sql("SELECT DISTINCT deployment_id FROM revisions WHERE id IN ").list(revisions.iter().copied());
+    let select = tx
+        .sql("SELECT DISTINCT deployment_id FROM revisions WHERE id IN ")
+        .list(revisions.iter().copied());
     let owners: Vec<Owner> = select.all(&**tx).await?;
-    Ok(owners.into_iter().map(|owner| owner.deployment_id).collect())
+    Ok(owners
+        .into_iter()
+        .map(|owner| owner.deployment_id)
+        .collect())
 }
 
 /// A report as a row that waits for its predecessor.
