@@ -4,6 +4,13 @@
 //! Each test runs in three settings: SQLite and the local bus (standalone), Postgres and the local
 //! bus, Postgres and RabbitMQ (the fleet). `make test` starts both services.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these are tests: what they did not expect ends them"
+)]
+
 #[macro_use]
 #[path = "loops/fleet.rs"]
 mod fleet;

@@ -6,10 +6,10 @@ use orchestrator::command::{CreateDeployment, NewGitSource, NewSource};
 use orchestrator::view::{DeploymentView, RevisionView};
 use orchestrator::{Orchestrator, Service, ServiceError, Settings};
 use sea_orm::{ConnectionTrait, Database};
+use shared::bus::Bus;
 use shared::bus::amqp::test_broker::TestBroker;
 use shared::bus::conformance::Fixture;
 use shared::bus::local::LocalBus;
-use shared::bus::Bus;
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::StatusEvent;
 use shared::name::NodeName;
@@ -29,7 +29,6 @@ const LOOK: Duration = Duration::from_millis(5);
 macro_rules! everywhere {
     ($(async fn $name:ident($fleet:ident: &mut Fleet) $body:block)+) => {$(
         mod $name {
-            #[allow(unused_imports, reason = "not every test needs everything")]
             use super::*;
 
             async fn play($fleet: &mut $crate::fleet::Fleet) $body
@@ -77,7 +76,11 @@ struct Running {
 
 impl Fleet {
     pub(crate) async fn standalone() -> Self {
-        Self::start(Home::Sqlite(tempfile::tempdir().unwrap()), Transport::Local(LocalBus::new())).await
+        Self::start(
+            Home::Sqlite(tempfile::tempdir().unwrap()),
+            Transport::Local(LocalBus::new()),
+        )
+        .await
     }
 
     pub(crate) async fn on_postgres() -> Self {
@@ -90,7 +93,11 @@ impl Fleet {
     }
 
     async fn start(database: Home, transport: Transport) -> Self {
-        let mut fleet = Self { database, transport, orchestrators: Vec::new() };
+        let mut fleet = Self {
+            database,
+            transport,
+            orchestrators: Vec::new(),
+        };
         fleet.add_orchestrator().await;
         fleet
     }
@@ -120,18 +127,35 @@ impl Fleet {
         let stop = CancellationToken::new();
         let settings = Settings::new(self.database.url().into());
         let (orchestrator, service): (Orchestrator, Service) =
-            Orchestrator::start(settings, bus, stop.clone()).await.unwrap();
+            Orchestrator::start(settings, bus, stop.clone())
+                .await
+                .unwrap();
         let service = tokio::spawn(service.run());
-        self.orchestrators.push(Running { orchestrator, stop, service });
+        self.orchestrators.push(Running {
+            orchestrator,
+            stop,
+            service,
+        });
     }
 
     /// Stops the orchestrator that was started first.
     pub(crate) async fn stop_orchestrator(&mut self) {
-        let Running { stop, service, orchestrator } = self.orchestrators.remove(0);
+        let Running {
+            stop,
+            service,
+            orchestrator,
+        } = self.orchestrators.remove(0);
         drop(orchestrator);
-        assert!(!service.is_finished(), "a loop ended by itself: {:?}", service.await);
+        assert!(
+            !service.is_finished(),
+            "a loop ended by itself: {:?}",
+            service.await
+        );
         stop.cancel();
-        within("an orchestrator stops", service).await.unwrap().unwrap();
+        within("an orchestrator stops", service)
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     /// Ends the only orchestrator and starts another on the same database.
@@ -154,30 +178,56 @@ impl Fleet {
 
     /// Takes the database away: connections are cut and new ones refused; or gives it back.
     pub(crate) async fn database_answers(&self, answers: bool) {
-        let Home::Postgres { admin, name } = &self.database else { panic!("only a server can go away") };
-        as_admin(admin, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {answers}")).await;
-        let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        let Home::Postgres { admin, name } = &self.database else {
+            panic!("only a server can go away")
+        };
+        as_admin(
+            admin,
+            &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {answers}"),
+        )
+        .await;
+        let cut = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
         as_admin(admin, &cut).await;
     }
 
     /// A node that takes work.
     pub(crate) async fn node(&self, name: &str) -> FakeNode {
         let node = FakeNode::start(self, name).await;
-        let ready = async || self.node_status(name).await.is_some_and(|status| status == shared::status::NodeStatus::Ready);
+        let ready = async || {
+            self.node_status(name)
+                .await
+                .is_some_and(|status| status == shared::status::NodeStatus::Ready)
+        };
         until("the node is ready", ready).await;
         node
     }
 
     pub(crate) async fn node_status(&self, name: &str) -> Option<shared::status::NodeStatus> {
-        self.orchestrator().queries().node_by_name(name).await.unwrap().map(|node| node.status)
+        self.orchestrator()
+            .queries()
+            .node_by_name(name)
+            .await
+            .unwrap()
+            .map(|node| node.status)
     }
 
     pub(crate) async fn create(&self, name: &str) -> DeploymentView {
-        self.orchestrator().commands().create(git_deployment(name)).await.unwrap()
+        self.orchestrator()
+            .commands()
+            .create(git_deployment(name))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn deployment(&self, id: DeploymentId) -> DeploymentView {
-        self.orchestrator().queries().deployment_by_id(id).await.unwrap().unwrap()
+        self.orchestrator()
+            .queries()
+            .deployment_by_id(id)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub(crate) async fn latest(&self, id: DeploymentId) -> RevisionView {
@@ -186,20 +236,38 @@ impl Fleet {
     }
 
     pub(crate) async fn revision(&self, id: RevisionId) -> RevisionView {
-        self.orchestrator().queries().revision_by_id(id).await.unwrap().unwrap()
+        self.orchestrator()
+            .queries()
+            .revision_by_id(id)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub(crate) async fn history(&self, id: RevisionId) -> Vec<StatusEvent> {
-        self.orchestrator().queries().events_of(&[id]).await.unwrap().remove(&id).unwrap_or_default()
+        self.orchestrator()
+            .queries()
+            .events_of(&[id])
+            .await
+            .unwrap()
+            .remove(&id)
+            .unwrap_or_default()
     }
 
     pub(crate) async fn path(&self, id: RevisionId) -> Vec<ApplicationStatus> {
-        self.history(id).await.iter().map(|event| event.status).collect()
+        self.history(id)
+            .await
+            .iter()
+            .map(|event| event.status)
+            .collect()
     }
 
     /// Waits until a revision stands somewhere.
     pub(crate) async fn until_status(&self, id: RevisionId, status: ApplicationStatus) {
-        until(status.as_str(), async || self.revision(id).await.status == status).await;
+        until(status.as_str(), async || {
+            self.revision(id).await.status == status
+        })
+        .await;
     }
 
     /// A new deployment that runs on a node.
@@ -207,7 +275,8 @@ impl Fleet {
         let deployment = self.create(name).await;
         let work = node.next_work().await;
         node.deploy(&work).await;
-        self.until_status(work.revision_id, ApplicationStatus::Running).await;
+        self.until_status(work.revision_id, ApplicationStatus::Running)
+            .await;
         self.deployment(deployment.id).await
     }
 }
@@ -222,9 +291,14 @@ impl Home {
 
     fn url(&self) -> String {
         match self {
-            Self::Sqlite(directory) => format!("sqlite://{}", directory.path().join("longshore.db").display()),
+            Self::Sqlite(directory) => format!(
+                "sqlite://{}",
+                directory.path().join("longshore.db").display()
+            ),
             Self::Postgres { admin, name } => {
-                let (server, _) = admin.rsplit_once('/').expect("the URL ends with the name of a database");
+                let (server, _) = admin
+                    .rsplit_once('/')
+                    .expect("the URL ends with the name of a database");
                 format!("{server}/{name}")
             }
         }
@@ -233,7 +307,9 @@ impl Home {
     async fn drop(self) {
         match self {
             Self::Sqlite(directory) => directory.close().unwrap(),
-            Self::Postgres { admin, name } => as_admin(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await,
+            Self::Postgres { admin, name } => {
+                as_admin(&admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await
+            }
         }
     }
 }
@@ -270,6 +346,13 @@ pub(crate) fn git_deployment(name: &str) -> CreateDeployment {
         poll_seconds: Some(0),
         ..NewGitSource::default()
     };
-    let source = NewSource { git: Some(git), image: None };
-    CreateDeployment { name: name.to_owned(), source, ..CreateDeployment::default() }
+    let source = NewSource {
+        git: Some(git),
+        image: None,
+    };
+    CreateDeployment {
+        name: name.to_owned(),
+        source,
+        ..CreateDeployment::default()
+    }
 }

@@ -7,8 +7,8 @@ use shared::bus::conformance::publish;
 use shared::bus::{Address, Bus, Consumer, Subscription};
 use shared::id::WorkId;
 use shared::message::{
-    Capacity, DeployWork, Heartbeat, LeasedPort, Load, NodeReport, StatusReport, TelemetryItem, TelemetryTopic,
-    WorkAction, WorkReceipt, WorkRequest, decode, encode,
+    Capacity, DeployWork, Heartbeat, LeasedPort, Load, NodeReport, StatusReport, TelemetryItem,
+    TelemetryTopic, WorkAction, WorkReceipt, WorkRequest, decode, encode,
 };
 use shared::name::{NodeName, ServiceName};
 use shared::source::CommitId;
@@ -34,11 +34,24 @@ impl FakeNode {
     pub(crate) async fn start(fleet: &Fleet, name: &str) -> Self {
         let name = NodeName::parse(name).unwrap();
         let bus = fleet.node_bus(&name);
-        let consumer = bus.consume(Subscription::Work(name.clone()), 64).await.unwrap();
+        let consumer = bus
+            .consume(Subscription::Work(name.clone()), 64)
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(beat(Arc::clone(&bus), heartbeat(&name))));
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(beat(Arc::clone(&bus), heartbeat(&name))),
+        );
         let (waiting, seen) = (VecDeque::new(), HashSet::new());
-        Self { name, bus, consumer, waiting, seen, _heartbeats: stop.drop_guard() }
+        Self {
+            name,
+            bus,
+            consumer,
+            waiting,
+            seen,
+            _heartbeats: stop.drop_guard(),
+        }
     }
 
     /// The next work request that was not seen before.
@@ -58,7 +71,8 @@ impl FakeNode {
                 return request;
             }
             let delivery = within("work comes", self.consumer.next()).await.unwrap();
-            self.waiting.extend(decode::<WorkRequest>(&delivery.body).unwrap());
+            self.waiting
+                .extend(decode::<WorkRequest>(&delivery.body).unwrap());
             delivery.ack().await;
         }
     }
@@ -66,9 +80,12 @@ impl FakeNode {
     /// Whether work is there that was not seen before.
     pub(crate) fn has_new_work(&mut self) -> bool {
         while let Some(delivery) = self.consumer.try_next() {
-            self.waiting.extend(decode::<WorkRequest>(&delivery.body).unwrap());
+            self.waiting
+                .extend(decode::<WorkRequest>(&delivery.body).unwrap());
         }
-        self.waiting.iter().any(|request| !self.seen.contains(&request.id))
+        self.waiting
+            .iter()
+            .any(|request| !self.seen.contains(&request.id))
     }
 
     /// Says something, until it is safe.
@@ -81,7 +98,8 @@ impl FakeNode {
     }
 
     pub(crate) async fn say_status(&self, work: &WorkRequest, seq: i32, status: ApplicationStatus) {
-        self.say(&[NodeReport::Status(self.status(work, seq, status))]).await;
+        self.say(&[NodeReport::Status(self.status(work, seq, status))])
+            .await;
     }
 
     pub(crate) async fn accept(&self, work: &WorkRequest) {
@@ -104,16 +122,30 @@ impl FakeNode {
     /// The steps of a deployment action that goes well, with what the node learns on the way.
     pub(crate) fn steps(&self, work: &WorkRequest) -> Vec<StatusReport> {
         use ApplicationStatus as S;
-        let way = [S::Fetching, S::Building, S::Starting, S::Verifying, S::Running];
-        let mut steps: Vec<_> =
-            way.into_iter().zip(1..).map(|(status, seq)| self.status(work, seq, status)).collect();
+        let way = [
+            S::Fetching,
+            S::Building,
+            S::Starting,
+            S::Verifying,
+            S::Running,
+        ];
+        let mut steps: Vec<_> = way
+            .into_iter()
+            .zip(1..)
+            .map(|(status, seq)| self.status(work, seq, status))
+            .collect();
         steps[1].facts.commit = Some(CommitId::parse(&format!("{:040x}", work.revision)).unwrap());
         steps[1].facts.content_hash = Some(format!("{:064x}", work.revision));
         steps[4].facts.ports = Some(vec![leased_port(work)]);
         steps
     }
 
-    pub(crate) fn status(&self, work: &WorkRequest, seq: i32, status: ApplicationStatus) -> StatusReport {
+    pub(crate) fn status(
+        &self,
+        work: &WorkRequest,
+        seq: i32,
+        status: ApplicationStatus,
+    ) -> StatusReport {
         StatusReport {
             node: self.name.clone(),
             deployment_id: work.deployment_id,
@@ -129,7 +161,10 @@ impl FakeNode {
     }
 
     fn receipt(&self, work: &WorkRequest) -> WorkReceipt {
-        WorkReceipt { node: self.name.clone(), work_id: work.id }
+        WorkReceipt {
+            node: self.name.clone(),
+            work_id: work.id,
+        }
     }
 }
 
@@ -137,8 +172,16 @@ async fn beat(bus: Arc<dyn Bus>, heartbeat: Heartbeat) {
     let mut due = tokio::time::interval(HEARTBEAT);
     loop {
         due.tick().await;
-        let item = TelemetryItem::Heartbeat(Box::new(Heartbeat { at: Utc::now(), ..heartbeat.clone() }));
-        publish(&*bus, Address::Telemetry(TelemetryTopic::Heartbeat), &encode(&[item])).await;
+        let item = TelemetryItem::Heartbeat(Box::new(Heartbeat {
+            at: Utc::now(),
+            ..heartbeat.clone()
+        }));
+        publish(
+            &*bus,
+            Address::Telemetry(TelemetryTopic::Heartbeat),
+            &encode(&[item]),
+        )
+        .await;
     }
 }
 
@@ -151,7 +194,11 @@ fn heartbeat(name: &NodeName) -> Heartbeat {
         ready: true,
         detail: None,
         engine: Some("27.0".to_owned()),
-        capacity: Capacity { cpu_millis: 2000, memory_bytes: 1 << 34, slots: 2 },
+        capacity: Capacity {
+            cpu_millis: 2000,
+            memory_bytes: 1 << 34,
+            slots: 2,
+        },
         load: Load::default(),
         started_at: Utc::now(),
         at: Utc::now(),
@@ -168,6 +215,13 @@ pub(crate) fn deploy_work(work: &WorkRequest) -> &DeployWork {
 /// The port that a node takes: the held one, else the first that it is offered.
 pub(crate) fn leased_port(work: &WorkRequest) -> LeasedPort {
     let ports = &deploy_work(work).ports;
-    let port = ports.held.first().map_or_else(|| ports.fresh[0], |held| held.port);
-    LeasedPort { port, container_port: 8000, service: ServiceName::app() }
+    let port = ports
+        .held
+        .first()
+        .map_or_else(|| ports.fresh[0], |held| held.port);
+    LeasedPort {
+        port,
+        container_port: 8000,
+        service: ServiceName::app(),
+    }
 }

@@ -64,10 +64,17 @@ async fn a_silent_node_is_lost_and_may_come_back() {
     let play = async |fleet: &mut Fleet| {
         let node = fleet.node("n1").await;
         drop(node);
-        until("it is lost", async || fleet.node_status("n1").await == Some(NodeStatus::Lost)).await;
+        until("it is lost", async || {
+            fleet.node_status("n1").await == Some(NodeStatus::Lost)
+        })
+        .await;
         let deployment = fleet.create("demo").await;
         until("it says why it waits", async || {
-            fleet.latest(deployment.id).await.status_detail.is_some_and(|detail| detail.contains("n1 (LOST"))
+            fleet
+                .latest(deployment.id)
+                .await
+                .status_detail
+                .is_some_and(|detail| detail.contains("n1 (LOST"))
         })
         .await;
         let mut node = fleet.node("n1").await;

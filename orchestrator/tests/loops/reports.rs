@@ -4,7 +4,15 @@ use crate::fleet::{Fleet, until};
 use shared::message::NodeReport;
 use shared::status::ApplicationStatus as S;
 
-const WAY: [S; 7] = [S::Requested, S::Initialized, S::Fetching, S::Building, S::Starting, S::Verifying, S::Running];
+const WAY: [S; 7] = [
+    S::Requested,
+    S::Initialized,
+    S::Fetching,
+    S::Building,
+    S::Starting,
+    S::Verifying,
+    S::Running,
+];
 
 everywhere! {
     async fn disorder_and_repetition_leave_the_same_history(fleet: &mut Fleet) {
@@ -99,12 +107,18 @@ async fn a_database_that_goes_away_delays_reports_and_loses_none() {
         fleet.create("demo").await;
         let work = node.next_work().await;
         fleet.database_answers(false).await;
-        until("the outage is noticed", async || fleet.orchestrator().health().await.database.is_err()).await;
+        until("the outage is noticed", async || {
+            fleet.orchestrator().health().await.database.is_err()
+        })
+        .await;
         node.deploy(&work).await;
         // The fault itself lasts.
         tokio::time::sleep(OUTAGE).await;
         fleet.database_answers(true).await;
-        until("the outage is over", async || fleet.orchestrator().health().await.database.is_ok()).await;
+        until("the outage is over", async || {
+            fleet.orchestrator().health().await.database.is_ok()
+        })
+        .await;
         fleet.until_status(work.revision_id, S::Running).await;
         assert_eq!(fleet.path(work.revision_id).await, WAY);
     };
