@@ -24,14 +24,10 @@ use crate::core::Core;
 use crate::journal::{Attempt, DeploymentRecord, RunningRevision, StepReport, WorkEntry};
 use crate::log_sink::LogSink;
 use crate::runtime::StepError;
-use shared::message::{LogSubject, ReportFacts, ServiceFacts, WorkAction, WorkRequest};
+use shared::message::{LOG_TRY, LogSubject, ReportFacts, ServiceFacts, WorkAction, WorkRequest};
 use shared::status::ApplicationStatus;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-
-/// How far apart the log numbers of two tries of one action are: the second begins with a number
-/// that the first cannot have reached, so that no line is taken for another.
-const LINES_PER_TRY: i64 = 1_000_000;
 
 /// One action under way.
 pub(crate) struct Action {
@@ -64,7 +60,7 @@ impl Action {
         };
         let log = LogSink::new(
             subject,
-            i64::from(tries) * LINES_PER_TRY,
+            i64::from(tries) * LOG_TRY,
             core.telemetry.clone(),
         );
         Self {

@@ -7,7 +7,7 @@
 use super::LogLineView;
 use super::hub::Hub;
 use crate::error::CommandError;
-use crate::store::{BuildLogLine, BuildLogPosition, Store};
+use crate::store::{BuildLogLine, BuildLogPosition, BuildLogState, Store};
 use crate::query::Queries;
 use futures::stream::{self, BoxStream, StreamExt};
 use shared::id::RevisionId;
@@ -73,11 +73,11 @@ impl Reader {
                 return Ok(Some(LogLineView { seq: self.told, at, stream, service: None, text }));
             }
             // Asked before reading: what is stored until a log has ended is read below.
-            let is_complete = self.is_complete().await?;
+            let end = self.end().await?;
             if self.read().await? {
                 continue;
             }
-            if is_complete {
+            if self.is_at(end) {
                 return Ok(None);
             }
             self.hint().await;
@@ -104,21 +104,35 @@ impl Reader {
         Ok(true)
     }
 
-    /// Whether nothing can come any more beyond what is stored now.
-    async fn is_complete(&mut self) -> Result<bool, CommandError> {
+    /// How the log ends, as far as that is known now.
+    async fn end(&mut self) -> Result<End, CommandError> {
         let Some(epoch) = self.settled_epoch().await? else {
             self.settled_since = None;
-            return Ok(false);
+            return Ok(End::Unknown);
         };
         if epoch == 0 {
             // Never given to a node: nobody writes a log.
-            return Ok(true);
+            return Ok(End::Here);
         }
         let settled_since = *self.settled_since.get_or_insert_with(Instant::now);
+        if settled_since.elapsed() >= PATIENCE {
+            return Ok(End::Here);
+        }
         let states = self.store.build_log_states(self.revision_id).await?;
-        let newest = states.iter().find(|state| state.epoch == epoch);
-        let has_all = newest.is_some_and(|state| state.cut || state.ended_at_line.is_some_and(|end| state.lines >= end));
-        Ok(has_all || settled_since.elapsed() >= PATIENCE)
+        Ok(match states.iter().find(|state| state.epoch == epoch) {
+            Some(state) if state.cut => End::Here,
+            Some(BuildLogState { ended_at_line: Some(seq), .. }) => End::After(BuildLogPosition { epoch, seq: *seq }),
+            _ => End::Unknown,
+        })
+    }
+
+    /// Whether everything is told, when there is nothing more to read now.
+    fn is_at(&self, end: End) -> bool {
+        match end {
+            End::Unknown => false,
+            End::After(last) => self.position >= last,
+            End::Here => true,
+        }
     }
 
     /// The revision's attempt once it is on its way no longer; none while it is.
@@ -147,9 +161,21 @@ fn is_hint<T>(received: Result<T, broadcast::error::RecvError>, is_ours: impl Fn
     received.map_or(true, |hint| is_ours(&hint))
 }
 
-/// Whether no line is missing between the two.
+/// How a log ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// It may go on.
+    Unknown,
+    /// With this line.
+    After(BuildLogPosition),
+    /// With whatever is stored.
+    Here,
+}
+
+/// Whether no line is missing between the two. A node that begins an attempt again after a restart
+/// begins its log at the next full [`shared::message::LOG_TRY`].
 fn follows(last: BuildLogPosition, next: BuildLogPosition) -> bool {
-    if last.epoch == next.epoch { next.seq == last.seq + 1 } else { next.seq == 1 }
+    (last.epoch == next.epoch && next.seq == last.seq + 1) || next.seq % shared::message::LOG_TRY == 1
 }
 
 #[cfg(test)]
@@ -162,6 +188,7 @@ mod tests {
         assert!(follows(at(0, 0), at(1, 1)));
         assert!(follows(at(1, 7), at(1, 8)));
         assert!(follows(at(1, 7), at(2, 1)));
+        assert!(follows(at(1, 7), at(1, shared::message::LOG_TRY + 1)));
         assert!(!follows(at(1, 7), at(1, 9)));
         assert!(!follows(at(0, 0), at(1, 2)));
     }

@@ -13,7 +13,8 @@ pub use report::{
     LeasedPort, NodeReport, ReportFacts, ServiceFacts, StatusReport, WorkReceipt, WorkRefused,
 };
 pub use telemetry::{
-    Capacity, Heartbeat, Load, LogLine, LogSource, LogSubject, TelemetryItem, TelemetryTopic,
+    Capacity, Heartbeat, LOG_TRY, Load, LogLine, LogSource, LogSubject, TelemetryItem,
+    TelemetryTopic,
 };
 pub use work::{DeployWork, PortOffer, ServiceSelection, WorkAction, WorkRequest};
 

@@ -102,6 +102,10 @@ pub struct Load {
     pub busy_slots: u32,
 }
 
+/// How far apart the first lines of two tries of one attempt are numbered: a node that begins an
+/// attempt again after a restart does not know how many lines it sent before.
+pub const LOG_TRY: i64 = 1_000_000;
+
 /// Which log a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "log", content = "id", rename_all = "snake_case")]
