@@ -214,8 +214,12 @@ mod tests {
                 "{seconds}"
             );
         };
-        [0, 5, 60, 86_400].map(|seconds| check(seconds, true));
-        [-1, 1, 4, 86_401, i32::MAX, i32::MIN].map(|seconds| check(seconds, false));
+        for seconds in [0, 5, 60, 86_400] {
+            check(seconds, true);
+        }
+        for seconds in [-1, 1, 4, 86_401, i32::MAX, i32::MIN] {
+            check(seconds, false);
+        }
     }
 
     #[test]

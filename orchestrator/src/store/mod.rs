@@ -18,6 +18,7 @@ mod dispatch;
 pub(crate) mod entity;
 mod error;
 mod git_poll;
+mod lease;
 mod ledger;
 mod lifecycle;
 mod node;
