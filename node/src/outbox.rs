@@ -3,12 +3,12 @@
 use crate::backoff::Backoff;
 use crate::core::Core;
 use shared::bus::{Address, Bus};
-use shared::message::{NodeReport, encode};
+use shared::message::{BODY_LIMIT, NodeReport, encode};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many reports travel in one message. Each has at most 16 KiB of detail and a spec, so that
-/// this many stay below the largest body.
+/// The most reports of one message. Beside a detail of 16 KiB each may tell a spec, so that fewer
+/// go when that many would not fit.
 const BATCH: usize = 32;
 
 /// Sends what the journal holds until the node stops, and then what is left, for a short while.
@@ -44,15 +44,25 @@ pub(crate) async fn flush(core: &Core, bus: &dyn Bus) {
     }
 }
 
+/// The next message, and the number after its last report. One report always fits.
+fn due(mut batch: Vec<(u64, NodeReport)>) -> Option<(Vec<u8>, u64)> {
+    loop {
+        let until = batch.last()?.0 + 1;
+        let reports: Vec<&NodeReport> = batch.iter().map(|(_, report)| report).collect();
+        let body = encode(&reports);
+        if body.len() <= BODY_LIMIT || batch.len() == 1 {
+            return Some((body, until));
+        }
+        batch.truncate(batch.len() / 2);
+    }
+}
+
 async fn send_all(core: &Core, bus: &dyn Bus) -> Result<(), shared::bus::BusError> {
     loop {
-        let batch = core.journal.unsent(BATCH);
-        let Some((last, _)) = batch.last() else {
+        let Some((body, until)) = due(core.journal.unsent(BATCH)) else {
             return Ok(());
         };
-        let until = last + 1;
-        let reports: Vec<NodeReport> = batch.into_iter().map(|(_, report)| report).collect();
-        bus.publish(Address::Deployment, encode(&reports)).await?;
+        bus.publish(Address::Deployment, body).await?;
         if core
             .journal
             .change_soon(|draft| draft.reports_sent(until))

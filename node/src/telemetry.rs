@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// How many items travel in one message: with lines of 8 KiB they stay below the largest body.
-const BATCH: usize = 256;
+/// How many items travel in one message: with lines of 8 KiB, every byte of which may need a
+/// backslash in JSON, they stay below the largest body.
+const BATCH: usize = 192;
 
 /// How long the first of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(3);

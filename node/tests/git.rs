@@ -1,4 +1,10 @@
 //! The fetch against real Git servers, hostile ones, and hostile repositories.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 
 #[path = "git/context.rs"]
 mod context;

@@ -20,8 +20,8 @@ pub mod watch;
 
 mod dispatcher;
 mod ingest;
-mod supervisor;
 mod service;
+mod supervisor;
 mod telemetry;
 mod watcher;
 
@@ -83,16 +83,36 @@ impl Orchestrator {
     /// # Errors
     /// [`StartError`] when the settings cannot work, the schema cannot be brought up to date, or
     /// `stop` was cancelled while waiting.
-    pub async fn start(settings: Settings, bus: Arc<dyn Bus>, stop: CancellationToken) -> Result<(Self, Service), StartError> {
+    pub async fn start(
+        settings: Settings,
+        bus: Arc<dyn Bus>,
+        stop: CancellationToken,
+    ) -> Result<(Self, Service), StartError> {
         let store = Store::open(&settings.database_url, &stop).await?;
         let wake = Arc::new(Wake::default());
         let (events, recorded) = EventSink::channel();
         let watch = Watch::new(store.clone(), Arc::clone(&bus));
-        let commands = Commands::new(store.clone(), settings.git_policy(), events.clone(), Arc::clone(&wake));
+        let commands = Commands::new(
+            store.clone(),
+            settings.git_policy(),
+            events.clone(),
+            Arc::clone(&wake),
+        );
         let queries = Queries::new(store.clone());
-        let inner = Inner { commands, queries, watch: watch.clone(), store: store.clone(), bus: Arc::clone(&bus) };
+        let inner = Inner {
+            commands,
+            queries,
+            watch: watch.clone(),
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+        };
         let service = Service::new(settings, store, bus, wake, events, recorded, watch, stop);
-        Ok((Self { inner: Arc::new(inner) }, service))
+        Ok((
+            Self {
+                inner: Arc::new(inner),
+            },
+            service,
+        ))
     }
 
     /// What people may ask for.
@@ -115,7 +135,12 @@ impl Orchestrator {
 
     /// Asks database and bus whether they answer; takes at most two seconds.
     pub async fn health(&self) -> Health {
-        let database = self.inner.store.ping().await.map_err(|error| error.to_string());
+        let database = self
+            .inner
+            .store
+            .ping()
+            .await
+            .map_err(|error| error.to_string());
         let bus = self.inner.bus.health().borrow().clone();
         Health { database, bus }
     }

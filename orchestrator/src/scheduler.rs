@@ -52,10 +52,15 @@ pub fn place(wish: &Wish, nodes: &[Candidate]) -> Placement {
     if let Some(name) = &wish.pinned {
         return match nodes.iter().find(|node| node.name == *name) {
             Some(node) => ready_or_wait(node, "it is pinned to it"),
-            None => Placement::Wait(format!("waiting for node {name}, which has never been seen; it is pinned to it")),
+            None => Placement::Wait(format!(
+                "waiting for node {name}, which has never been seen; it is pinned to it"
+            )),
         };
     }
-    if let Some(node) = wish.current.and_then(|id| nodes.iter().find(|node| node.id == id)) {
+    if let Some(node) = wish
+        .current
+        .and_then(|id| nodes.iter().find(|node| node.id == id))
+    {
         return ready_or_wait(node, "its ports and volumes are there");
     }
     let ready = nodes.iter().filter(|node| node.status == NodeStatus::Ready);
@@ -75,7 +80,13 @@ fn ready_or_wait(node: &Candidate, why_this: &str) -> Placement {
 /// The larger of the declared shares of memory and processors, in steps of five percent: smaller
 /// differences should not outweigh how much runs there.
 fn pressure(node: &Candidate) -> u64 {
-    let share = |declared: u64, has: u64| if has == 0 { 0 } else { u128::from(declared) * 20 / u128::from(has) };
+    let share = |declared: u64, has: u64| {
+        if has == 0 {
+            0
+        } else {
+            u128::from(declared) * 20 / u128::from(has)
+        }
+    };
     let memory = share(node.memory_declared_bytes, node.memory_bytes);
     let processors = share(node.cpu_declared_millis, node.cpu_millis);
     u64::try_from(memory.max(processors)).unwrap_or(u64::MAX)
@@ -87,7 +98,11 @@ fn nobody(nodes: &[Candidate]) -> String {
     }
     let named: Vec<String> = nodes.iter().take(5).map(standing).collect();
     let more = nodes.len().saturating_sub(5);
-    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(", and {more} more")
+    } else {
+        String::new()
+    };
     format!("waiting for a ready node: {}{more}", named.join(", "))
 }
 
@@ -120,7 +135,15 @@ mod tests {
     fn check(wish: &Wish, nodes: &[Candidate], expected: Result<&str, &str>) {
         match (place(wish, nodes), expected) {
             (Placement::On(id), Ok(name)) => {
-                assert_eq!(nodes.iter().find(|node| node.id == id).unwrap().name.as_str(), name);
+                assert_eq!(
+                    nodes
+                        .iter()
+                        .find(|node| node.id == id)
+                        .unwrap()
+                        .name
+                        .as_str(),
+                    name
+                );
             }
             (Placement::Wait(why), Err(says)) => assert!(why.contains(says), "{why}"),
             (placement, expected) => panic!("{placement:?}, not {expected:?}"),
@@ -129,8 +152,15 @@ mod tests {
 
     #[test]
     fn the_pinned_node_or_none() {
-        let nodes = [node("a", NodeStatus::Ready, 9), node("b", NodeStatus::Ready, 0), node("c", NodeStatus::Lost, 0)];
-        let pinned = |name: &str| Wish { pinned: Some(NodeName::parse(name).unwrap()), current: None };
+        let nodes = [
+            node("a", NodeStatus::Ready, 9),
+            node("b", NodeStatus::Ready, 0),
+            node("c", NodeStatus::Lost, 0),
+        ];
+        let pinned = |name: &str| Wish {
+            pinned: Some(NodeName::parse(name).unwrap()),
+            current: None,
+        };
         check(&pinned("a"), &nodes, Ok("a"));
         check(&pinned("c"), &nodes, Err("c (LOST: no engine)"));
         check(&pinned("d"), &nodes, Err("never been seen"));
@@ -138,16 +168,45 @@ mod tests {
 
     #[test]
     fn a_deployment_stays_where_its_ports_are() {
-        let nodes = [node("a", NodeStatus::Ready, 9), node("b", NodeStatus::Ready, 0), node("c", NodeStatus::NotReady, 0)];
-        check(&Wish { pinned: None, current: Some(nodes[0].id) }, &nodes, Ok("a"));
-        check(&Wish { pinned: None, current: Some(nodes[2].id) }, &nodes, Err("volumes are there"));
+        let nodes = [
+            node("a", NodeStatus::Ready, 9),
+            node("b", NodeStatus::Ready, 0),
+            node("c", NodeStatus::NotReady, 0),
+        ];
+        check(
+            &Wish {
+                pinned: None,
+                current: Some(nodes[0].id),
+            },
+            &nodes,
+            Ok("a"),
+        );
+        check(
+            &Wish {
+                pinned: None,
+                current: Some(nodes[2].id),
+            },
+            &nodes,
+            Err("volumes are there"),
+        );
         // Its node was removed from the fleet.
-        check(&Wish { pinned: None, current: Some(NodeId::new()) }, &nodes, Ok("b"));
+        check(
+            &Wish {
+                pinned: None,
+                current: Some(NodeId::new()),
+            },
+            &nodes,
+            Ok("b"),
+        );
     }
 
     #[test]
     fn the_freest_ready_node() {
-        let mut nodes = vec![node("a", NodeStatus::Ready, 3), node("b", NodeStatus::Ready, 2), node("c", NodeStatus::Lost, 0)];
+        let mut nodes = vec![
+            node("a", NodeStatus::Ready, 3),
+            node("b", NodeStatus::Ready, 2),
+            node("c", NodeStatus::Lost, 0),
+        ];
         check(&Wish::default(), &nodes, Ok("b"));
         nodes[1].memory_declared_bytes = 6 << 30;
         check(&Wish::default(), &nodes, Ok("a"));
@@ -158,8 +217,14 @@ mod tests {
     #[test]
     fn without_a_ready_node_it_says_why_it_waits() {
         check(&Wish::default(), &[], Err("none is known"));
-        check(&Wish::default(), &[node("a", NodeStatus::NotReady, 0)], Err("a (NOT_READY: no engine)"));
-        let many: Vec<_> = (0..7).map(|index| node(&format!("n{index}"), NodeStatus::Lost, 0)).collect();
+        check(
+            &Wish::default(),
+            &[node("a", NodeStatus::NotReady, 0)],
+            Err("a (NOT_READY: no engine)"),
+        );
+        let many: Vec<_> = (0..7)
+            .map(|index| node(&format!("n{index}"), NodeStatus::Lost, 0))
+            .collect();
         check(&Wish::default(), &many, Err("and 2 more"));
     }
 

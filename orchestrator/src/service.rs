@@ -57,7 +57,10 @@ pub enum ServiceError {
 type Ending = (&'static str, Result<(), BusError>);
 
 impl Service {
-    #[expect(clippy::too_many_arguments, reason = "the one place where all collaborators meet")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the one place where all collaborators meet"
+    )]
     pub(crate) fn new(
         settings: Settings,
         store: Store,
@@ -68,7 +71,16 @@ impl Service {
         watch: Watch,
         stop: CancellationToken,
     ) -> Self {
-        Self { settings, store, bus, wake, events, recorded, watch, stop }
+        Self {
+            settings,
+            store,
+            bus,
+            wake,
+            events,
+            recorded,
+            watch,
+            stop,
+        }
     }
 
     /// Drives all loops until `stop` is cancelled; then each ends what it is at.
@@ -85,7 +97,9 @@ impl Service {
                 Ok((name, Err(source))) => Some(ServiceError::Bus { name, source }),
                 Ok((name, Ok(()))) => early.then_some(ServiceError::Ended { name }),
                 // A panic has said more in the log.
-                Err(_) => Some(ServiceError::Ended { name: "loop that panicked" }),
+                Err(_) => Some(ServiceError::Ended {
+                    name: "loop that panicked",
+                }),
             };
             if let Some(failure) = failure
                 && outcome.is_ok()
@@ -98,16 +112,49 @@ impl Service {
     }
 
     fn spawn(self) -> JoinSet<Ending> {
-        let Self { settings, store, bus, wake, events, recorded, watch, stop } = self;
+        let Self {
+            settings,
+            store,
+            bus,
+            wake,
+            events,
+            recorded,
+            watch,
+            stop,
+        } = self;
         let me = OrchestratorId::new();
         let mut loops = JoinSet::new();
 
-        let placer = Placer { store: store.clone(), events: events.clone(), wake: Arc::clone(&wake), me };
-        let publisher = Publisher { store: store.clone(), bus: Arc::clone(&bus), wake: Arc::clone(&wake) };
-        let ingest = Ingest { store: store.clone(), bus: Arc::clone(&bus), events: events.clone(), wake: Arc::clone(&wake) };
-        let supervisor = Supervisor { store: store.clone(), bus: Arc::clone(&bus), events: events.clone(), wake: Arc::clone(&wake) };
-        let telemetry =
-            Telemetry { store: store.clone(), bus: Arc::clone(&bus), hub: watch.hub(), events: events.clone(), wake: Arc::clone(&wake) };
+        let placer = Placer {
+            store: store.clone(),
+            events: events.clone(),
+            wake: Arc::clone(&wake),
+            me,
+        };
+        let publisher = Publisher {
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+            wake: Arc::clone(&wake),
+        };
+        let ingest = Ingest {
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+            events: events.clone(),
+            wake: Arc::clone(&wake),
+        };
+        let supervisor = Supervisor {
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+            events: events.clone(),
+            wake: Arc::clone(&wake),
+        };
+        let telemetry = Telemetry {
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+            hub: watch.hub(),
+            events: events.clone(),
+            wake: Arc::clone(&wake),
+        };
         let announcer = Announcer::new(watch.hub(), bus, recorded, me);
         let watcher = Watcher::new(&settings, store, events, wake);
 

@@ -33,7 +33,9 @@ impl Settings {
     /// Which Git URLs commands accept.
     #[must_use]
     pub fn git_policy(&self) -> GitPolicy {
-        GitPolicy { file_allowed: self.fetch_policy.file_allowed }
+        GitPolicy {
+            file_allowed: self.fetch_policy.file_allowed,
+        }
     }
 }
 

@@ -2,7 +2,12 @@
 //!
 //! Postgres is the server of `LONGSHORE_TEST_DATABASE_URL`, where each test makes a database of its
 //! own and drops it at the end. `make test` starts one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[macro_use]
 #[path = "store/stage.rs"]

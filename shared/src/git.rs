@@ -93,10 +93,18 @@ mod tests {
             seconds: 1,
         };
         let json = serde_json::to_string(&question).unwrap();
-        assert_eq!(serde_json::from_str::<RefQuestion>(&json).unwrap(), question);
+        assert_eq!(
+            serde_json::from_str::<RefQuestion>(&json).unwrap(),
+            question
+        );
 
         let commit = CommitId::parse(&"a".repeat(40)).unwrap();
-        for answer in [RefAnswer::Found { commit }, RefAnswer::Failed { detail: "no".to_owned() }] {
+        for answer in [
+            RefAnswer::Found { commit },
+            RefAnswer::Failed {
+                detail: "no".to_owned(),
+            },
+        ] {
             let json = serde_json::to_string(&answer).unwrap();
             assert_eq!(serde_json::from_str::<RefAnswer>(&json).unwrap(), answer);
         }
@@ -104,6 +112,9 @@ mod tests {
 
     #[test]
     fn an_answer_that_names_no_commit_is_refused() {
-        assert!(serde_json::from_str::<RefAnswer>(r#"{"say":"found","commit":"--upload-pack=x"}"#).is_err());
+        assert!(
+            serde_json::from_str::<RefAnswer>(r#"{"say":"found","commit":"--upload-pack=x"}"#)
+                .is_err()
+        );
     }
 }

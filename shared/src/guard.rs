@@ -56,7 +56,11 @@ impl std::str::FromStr for AllowedHost {
             return Ok(Self::Network(address.into()));
         }
         let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if text.is_empty() || text.len() > 253 || text.starts_with(['-', '.']) || !text.bytes().all(inside) {
+        if text.is_empty()
+            || text.len() > 253
+            || text.starts_with(['-', '.'])
+            || !text.bytes().all(inside)
+        {
             return Err(AllowedHostError { shown: shown(text) });
         }
         Ok(Self::Name(plain_host(text)))
@@ -152,7 +156,9 @@ fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
         (169, 254, _) => AddressKind::LinkLocal,
         (224..=239, ..) | (255, 255, 255) => AddressKind::Multicast,
         (240..=255, ..) | (192, 0, 0) => AddressKind::Reserved,
-        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) | (198, 18..=19, _) => AddressKind::Private,
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) | (198, 18..=19, _) => {
+            AddressKind::Private
+        }
         _ => AddressKind::Public,
     }
 }
@@ -178,7 +184,9 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
         // `::` and `::1` are IPv6's own.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        [0, 0, 0, 0, 0, 0 | 0xffff, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] => Some(low(a, b)),
+        [0, 0, 0, 0, 0, 0 | 0xffff, a, b]
+        | [0, 0, 0, 0, 0xffff, 0, a, b]
+        | [0x64, 0xff9b, 0, 0, 0, 0, a, b] => Some(low(a, b)),
         [0x2002, a, b, ..] => Some(low(a, b)),
         _ => None,
     }
@@ -225,7 +233,11 @@ impl GuardPolicy {
     ///
     /// # Errors
     /// [`GuardError`] when there are none.
-    pub fn vet(&self, host: &str, addresses: impl IntoIterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, GuardError> {
+    pub fn vet(
+        &self,
+        host: &str,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, GuardError> {
         let mut refused = None;
         let mut vetted = Vec::new();
         for address in addresses {
@@ -237,8 +249,14 @@ impl GuardPolicy {
         }
         match refused {
             _ if !vetted.is_empty() => Ok(vetted),
-            Some(kind) => Err(GuardError::Refused { host: shown(host), kind }),
-            None => Err(GuardError::Unknown { host: shown(host), reason: "it has no address".to_owned() }),
+            Some(kind) => Err(GuardError::Refused {
+                host: shown(host),
+                kind,
+            }),
+            None => Err(GuardError::Unknown {
+                host: shown(host),
+                reason: "it has no address".to_owned(),
+            }),
         }
     }
 
@@ -248,9 +266,15 @@ impl GuardPolicy {
     /// [`GuardError`] when it does not resolve or none of its addresses is allowed.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, GuardError> {
         // A URL writes an IPv6 address in brackets.
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
         let found = tokio::net::lookup_host((bare, port)).await;
-        let addresses = found.map_err(|error| GuardError::Unknown { host: shown(host), reason: error.to_string() })?;
+        let addresses = found.map_err(|error| GuardError::Unknown {
+            host: shown(host),
+            reason: error.to_string(),
+        })?;
         self.vet(bare, addresses)
     }
 
@@ -322,11 +346,24 @@ mod tests {
     #[test]
     fn what_each_policy_lets_through() {
         let fleet = GuardPolicy::default();
-        let standalone = GuardPolicy { allow_loopback: true, ..GuardPolicy::default() };
-        let closed = GuardPolicy { deny_private: true, ..GuardPolicy::default() };
+        let standalone = GuardPolicy {
+            allow_loopback: true,
+            ..GuardPolicy::default()
+        };
+        let closed = GuardPolicy {
+            deny_private: true,
+            ..GuardPolicy::default()
+        };
         let listed = GuardPolicy {
             deny_private: true,
-            allowed: ["Forge.Example.", "127.0.0.0/8", "10.0.0.7", "169.254.0.0/16"].map(|text| text.parse().unwrap()).to_vec(),
+            allowed: [
+                "Forge.Example.",
+                "127.0.0.0/8",
+                "10.0.0.7",
+                "169.254.0.0/16",
+            ]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
             ..GuardPolicy::default()
         };
         for (host, text, allowed) in [
@@ -343,7 +380,8 @@ mod tests {
             ("forge.example", "fd00:ec2::254", [false; 4]),
         ] {
             let address = address(text);
-            let found = [&fleet, &standalone, &closed, &listed].map(|policy| policy.allows(host, address));
+            let found =
+                [&fleet, &standalone, &closed, &listed].map(|policy| policy.allows(host, address));
             assert_eq!(found, allowed, "{host} at {text}");
         }
     }
@@ -351,20 +389,42 @@ mod tests {
     #[test]
     fn only_the_addresses_that_pass_are_used() {
         let policy = GuardPolicy::default();
-        let both = ["127.0.0.1:443".parse().unwrap(), "8.8.8.8:443".parse().unwrap()];
+        let both = [
+            "127.0.0.1:443".parse().unwrap(),
+            "8.8.8.8:443".parse().unwrap(),
+        ];
         assert_eq!(policy.vet("x", both), Ok(vec![both[1]]));
         assert_eq!(
             policy.vet("x", [both[0]]),
-            Err(GuardError::Refused { host: "x".to_owned(), kind: AddressKind::Loopback })
+            Err(GuardError::Refused {
+                host: "x".to_owned(),
+                kind: AddressKind::Loopback
+            })
         );
         assert!(policy.vet("x", []).is_err());
     }
 
     #[tokio::test]
     async fn numbers_in_disguise_are_judged_by_what_they_are() {
-        for host in ["2130706433", "0x7f000001", "0177.0.0.1", "localhost", "[::1]", "127.1"] {
+        for host in [
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "localhost",
+            "[::1]",
+            "127.1",
+        ] {
             let result = GuardPolicy::default().resolve(host, 80).await;
-            assert!(matches!(result, Err(GuardError::Refused { kind: AddressKind::Loopback, .. })), "{host}: {result:?}");
+            assert!(
+                matches!(
+                    result,
+                    Err(GuardError::Refused {
+                        kind: AddressKind::Loopback,
+                        ..
+                    })
+                ),
+                "{host}: {result:?}"
+            );
         }
     }
 

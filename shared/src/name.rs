@@ -47,7 +47,8 @@ pub fn shown(text: &str) -> String {
 }
 
 /// DNS label by RFC 1123: what host names, container names and queue names all take.
-const DNS_LABEL: &str = "lower-case letters, digits and hyphens, starting and ending with a letter or digit";
+const DNS_LABEL: &str =
+    "lower-case letters, digits and hyphens, starting and ending with a letter or digit";
 const DNS_LABEL_LIMIT: usize = 63;
 
 fn dns_label(kind: &'static str, text: &str) -> Result<(), NameError> {
@@ -56,11 +57,21 @@ fn dns_label(kind: &'static str, text: &str) -> Result<(), NameError> {
     }
     let length = text.chars().count();
     if length > DNS_LABEL_LIMIT {
-        return Err(NameError::TooLong { kind, limit: DNS_LABEL_LIMIT, length });
+        return Err(NameError::TooLong {
+            kind,
+            limit: DNS_LABEL_LIMIT,
+            length,
+        });
     }
-    let inside = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let inside = text
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if !inside || text.starts_with('-') || text.ends_with('-') {
-        return Err(NameError::Grammar { kind, shown: shown(text), rule: DNS_LABEL });
+        return Err(NameError::Grammar {
+            kind,
+            shown: shown(text),
+            rule: DNS_LABEL,
+        });
     }
     Ok(())
 }
@@ -73,11 +84,21 @@ fn env_key(kind: &'static str, text: &str) -> Result<(), NameError> {
         return Err(NameError::Empty { kind });
     }
     if text.len() > ENV_KEY_LIMIT {
-        return Err(NameError::TooLong { kind, limit: ENV_KEY_LIMIT, length: text.chars().count() });
+        return Err(NameError::TooLong {
+            kind,
+            limit: ENV_KEY_LIMIT,
+            length: text.chars().count(),
+        });
     }
-    let inside = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let inside = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !inside || text.starts_with(|first: char| first.is_ascii_digit()) {
-        return Err(NameError::Grammar { kind, shown: shown(text), rule: ENV_KEY });
+        return Err(NameError::Grammar {
+            kind,
+            shown: shown(text),
+            rule: ENV_KEY,
+        });
     }
     Ok(())
 }
@@ -91,13 +112,23 @@ fn label_key(kind: &'static str, text: &str) -> Result<(), NameError> {
         return Err(NameError::Empty { kind });
     }
     if text.len() > LABEL_KEY_LIMIT {
-        return Err(NameError::TooLong { kind, limit: LABEL_KEY_LIMIT, length: text.chars().count() });
+        return Err(NameError::TooLong {
+            kind,
+            limit: LABEL_KEY_LIMIT,
+            length: text.chars().count(),
+        });
     }
-    let inside = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
+    let inside = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
     let framed = text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.ends_with(|last: char| last.is_ascii_alphanumeric());
     if !inside || !framed || text.to_ascii_lowercase().starts_with("longshore.") {
-        return Err(NameError::Grammar { kind, shown: shown(text), rule: LABEL_KEY });
+        return Err(NameError::Grammar {
+            kind,
+            shown: shown(text),
+            rule: LABEL_KEY,
+        });
     }
     Ok(())
 }
@@ -108,10 +139,18 @@ const LABEL_VALUE_LIMIT: usize = 256;
 fn label_value(kind: &'static str, text: &str) -> Result<(), NameError> {
     let length = text.chars().count();
     if length > LABEL_VALUE_LIMIT {
-        return Err(NameError::TooLong { kind, limit: LABEL_VALUE_LIMIT, length });
+        return Err(NameError::TooLong {
+            kind,
+            limit: LABEL_VALUE_LIMIT,
+            length,
+        });
     }
     if text.chars().any(char::is_control) {
-        return Err(NameError::Grammar { kind, shown: shown(text), rule: LABEL_VALUE });
+        return Err(NameError::Grammar {
+            kind,
+            shown: shown(text),
+            rule: LABEL_VALUE,
+        });
     }
     Ok(())
 }
@@ -210,7 +249,10 @@ mod tests {
             check(text, true);
         }
         let long = "x".repeat(64);
-        for text in ["", " ", "-a", "a-", "A", "a.b", "..", "a/b", "a b", "héllo", "a\n", "a\0", "--git", &long] {
+        for text in [
+            "", " ", "-a", "a-", "A", "a.b", "..", "a/b", "a b", "héllo", "a\n", "a\0", "--git",
+            &long,
+        ] {
             check(text, false);
         }
     }

@@ -33,6 +33,9 @@ mod tests {
         ] {
             assert!(!redacted_url(url).contains("hunter2"), "{url}");
         }
-        assert_eq!(redacted_url("amqp://a:b@broker:5672/%2f"), "amqp://***@broker:5672/%2f");
+        assert_eq!(
+            redacted_url("amqp://a:b@broker:5672/%2f"),
+            "amqp://***@broker:5672/%2f"
+        );
     }
 }

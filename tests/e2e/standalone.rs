@@ -178,7 +178,7 @@ async fn a_killed_server_comes_back_and_nothing_stopped_meanwhile() {
         assert_eq!(text(&after, field), text(&before, field));
     }
     assert_eq!(after["ports"], before["ports"]);
-    assert_eq!(docker::running(&id), [container.clone()]);
+    assert_eq!(docker::running(&id), std::slice::from_ref(&container));
     assert_eq!(docker::inspect(&container)["State"]["StartedAt"], started);
     // And it is still managed.
     repository.commit("second", &[("index.html", "two")]);

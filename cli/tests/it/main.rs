@@ -1,6 +1,6 @@
 //! The client commands as processes, against a server that plays a script.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

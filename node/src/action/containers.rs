@@ -3,7 +3,7 @@
 use super::Action;
 use crate::journal::{Attempt, DeploymentRecord, RunningService};
 use crate::runtime::{ContainerJob, Created, Exposure, ImageFacts, Runtime, StepError};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use shared::message::LeasedPort;
 use shared::name::ServiceName;
 use shared::spec::{DeploymentSpec, ServiceSpec};
@@ -14,6 +14,10 @@ use std::sync::Arc;
 pub(super) type Images = BTreeMap<ServiceName, ImageFacts>;
 
 /// Creates and starts a container for every service, all at once.
+///
+/// Nothing under way is dropped, neither when it is interrupted nor when one of them fails: the
+/// engine goes on making a container whose caller is gone, and would have it ready only after
+/// everything was removed. Every call to the engine ends within its own limit.
 pub(super) async fn start_all(
     action: &Action,
     spec: &DeploymentSpec,
@@ -21,10 +25,8 @@ pub(super) async fn start_all(
     ports: &[LeasedPort],
 ) -> Result<Vec<RunningService>, StepError> {
     let start = |service| start_one(action, service, images, ports);
-    tokio::select! {
-        () = action.cancel.cancelled() => Err(StepError::Interrupted),
-        started = try_join_all(spec.services.iter().map(start)) => started,
-    }
+    let started = join_all(spec.services.iter().map(start)).await;
+    started.into_iter().collect()
 }
 
 async fn start_one(
@@ -39,6 +41,9 @@ async fn start_one(
         .unwrap_or_default();
     let runtime = &action.core.runtime;
     let published = published(&**runtime, &service.name, ports);
+    if action.cancel.is_cancelled() {
+        return Err(StepError::Interrupted);
+    }
     let created = runtime
         .create(ContainerJob {
             deployment_id: action.request().deployment_id,
@@ -50,6 +55,9 @@ async fn start_one(
             published: &published,
         })
         .await?;
+    if action.cancel.is_cancelled() {
+        return Err(StepError::Interrupted);
+    }
     runtime
         .start(&created.id)
         .await

@@ -72,7 +72,8 @@ async fn slot(action: &Action) -> Result<tokio::sync::OwnedSemaphorePermit, Step
     Ok(slot)
 }
 
-async fn engine_returns(core: &Core) {
+/// Waits until an engine that was just found away answers again.
+pub(super) async fn engine_returns(core: &Core) {
     // The engine was found away before its supervisor may have noticed: give that one time.
     tokio::time::sleep(Duration::from_secs(1)).await;
     core.engine_is_up().await;

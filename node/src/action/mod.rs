@@ -58,11 +58,7 @@ impl Action {
             revision_id: entry.request.revision_id,
             epoch: entry.request.epoch,
         };
-        let log = LogSink::new(
-            subject,
-            i64::from(tries) * LOG_TRY,
-            core.telemetry.clone(),
-        );
+        let log = LogSink::new(subject, i64::from(tries) * LOG_TRY, core.telemetry.clone());
         Self {
             core,
             entry,

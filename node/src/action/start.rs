@@ -37,7 +37,7 @@ pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kin
                 tracing::warn!(%deployment_id, %detail, "a start waits for the container engine");
                 tokio::select! {
                     () = action.cancel.cancelled() => {}
-                    () = core.engine_is_up() => {}
+                    () = super::deploy::engine_returns(core) => {}
                 }
             }
         }

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 /// How long a forwarder waits for the one that it replaces to be gone.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
+/// The time between two tries to accept a conversation.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// File descriptors are asked for up to this many.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -75,10 +78,14 @@ async fn serve(args: &ForwardArgs, descriptors: u64) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
-            accepted = control.accept() => {
-                let (stream, _) = accepted?;
-                tokio::spawn(server.clone().talk(stream));
-            }
+            accepted = control.accept() => match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(server.clone().talk(stream))),
+                // Mostly no descriptor is free for the moment: no reason to end every connection.
+                Err(error) => {
+                    eprintln!("longshore forward: a conversation could not begin: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
             () = server.stop.cancelled() => break,
             _ = terminate.recv() => break,
             _ = hangup.recv() => {}

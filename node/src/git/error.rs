@@ -69,9 +69,11 @@ impl FetchError {
     #[must_use]
     pub const fn reason(&self) -> FailureReason {
         match self {
-            Self::Failed { .. } | Self::Timeout { .. } | Self::Stalled { .. } | Self::TooLarge { .. } | Self::Node { .. } => {
-                FailureReason::FetchFailed
-            }
+            Self::Failed { .. }
+            | Self::Timeout { .. }
+            | Self::Stalled { .. }
+            | Self::TooLarge { .. }
+            | Self::Node { .. } => FailureReason::FetchFailed,
             Self::ConfigMissing { .. } => FailureReason::ConfigMissing,
             Self::ConfigInvalid { .. } => FailureReason::ConfigInvalid,
             Self::DockerfileMissing { .. } => FailureReason::DockerfileMissing,
@@ -80,34 +82,50 @@ impl FetchError {
     }
 
     pub(super) fn failed(detail: impl AsRef<str>) -> Self {
-        Self::Failed { detail: plain(detail.as_ref()) }
+        Self::Failed {
+            detail: plain(detail.as_ref()),
+        }
     }
 
     pub(super) fn too_large(detail: impl AsRef<str>) -> Self {
-        Self::TooLarge { detail: plain(detail.as_ref()) }
+        Self::TooLarge {
+            detail: plain(detail.as_ref()),
+        }
     }
 
     pub(super) fn config_missing(detail: impl AsRef<str>) -> Self {
-        Self::ConfigMissing { detail: plain(detail.as_ref()) }
+        Self::ConfigMissing {
+            detail: plain(detail.as_ref()),
+        }
     }
 
     pub(super) fn config_invalid(detail: impl AsRef<str>) -> Self {
-        Self::ConfigInvalid { detail: cut(&crate::text::clean_lines(detail.as_ref()), DETAIL_LIMIT) }
+        Self::ConfigInvalid {
+            detail: cut(&crate::text::clean_lines(detail.as_ref()), DETAIL_LIMIT),
+        }
     }
 
     pub(super) fn dockerfile_missing(detail: impl AsRef<str>) -> Self {
-        Self::DockerfileMissing { detail: plain(detail.as_ref()) }
+        Self::DockerfileMissing {
+            detail: plain(detail.as_ref()),
+        }
     }
 
     /// The node's own trouble while doing `what`.
     pub(super) fn node(what: &str, error: impl std::fmt::Display) -> Self {
-        Self::Node { detail: plain(&format!("{what}: {error}")) }
+        Self::Node {
+            detail: plain(&format!("{what}: {error}")),
+        }
     }
 }
 
 /// Somebody else's words, safe to show: one line, no control characters, not too long.
 pub(super) fn plain(text: &str) -> String {
-    let words: Vec<String> = text.lines().map(clean_line).filter(|line| !line.trim().is_empty()).collect();
+    let words: Vec<String> = text
+        .lines()
+        .map(clean_line)
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     cut(&words.join(" "), DETAIL_LIMIT)
 }
 
@@ -124,7 +142,11 @@ mod tests {
 
     #[test]
     fn an_error_reads_back() {
-        for error in [FetchError::failed("x"), FetchError::Cancelled, FetchError::Stalled { seconds: 3 }] {
+        for error in [
+            FetchError::failed("x"),
+            FetchError::Cancelled,
+            FetchError::Stalled { seconds: 3 },
+        ] {
             let json = serde_json::to_string(&error).unwrap();
             assert_eq!(serde_json::from_str::<FetchError>(&json).unwrap(), error);
         }

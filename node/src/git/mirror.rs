@@ -31,14 +31,20 @@ pub(super) fn key(url: &GitUrl) -> String {
 /// An empty directory for one child process.
 pub(super) fn scratch(mirror_dir: &Path) -> io::Result<tempfile::TempDir> {
     std::fs::create_dir_all(mirror_dir)?;
-    tempfile::Builder::new().prefix(SCRATCH).tempdir_in(mirror_dir)
+    tempfile::Builder::new()
+        .prefix(SCRATCH)
+        .tempdir_in(mirror_dir)
 }
 
 /// Locks the mirror for this process alone, calling `waiting` once when another holds it.
 pub(super) fn lock(mirror_dir: &Path, url: &GitUrl, mut waiting: impl FnMut()) -> io::Result<File> {
     let path = lock_path(mirror_dir, url);
     loop {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 waiting();
@@ -73,7 +79,7 @@ fn lock_path(mirror_dir: &Path, url: &GitUrl) -> PathBuf {
 pub async fn remove(mirror_dir: &Path, url: &GitUrl) -> io::Result<()> {
     let (mirror_dir, url) = (mirror_dir.to_owned(), url.clone());
     let removal = move || {
-        if !path(&mirror_dir, &url).exists() {
+        if !path(&mirror_dir, &url).exists() && !lock_path(&mirror_dir, &url).exists() {
             return Ok(());
         }
         let lock = lock(&mirror_dir, &url, || {})?;
@@ -81,7 +87,9 @@ pub async fn remove(mirror_dir: &Path, url: &GitUrl) -> io::Result<()> {
         std::fs::remove_file(lock_path(&mirror_dir, &url))?;
         lock.unlock()
     };
-    tokio::task::spawn_blocking(removal).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(removal)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// Removes what children of a node that was killed left behind. Call it before the first fetch.
@@ -95,7 +103,11 @@ pub fn sweep(mirror_dir: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(SCRATCH.as_bytes()) {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(SCRATCH.as_bytes())
+        {
             remove_dir(&entry.path())?;
         }
     }
@@ -143,7 +155,9 @@ pub(super) async fn tidy_after_failure(mirror_dir: &Path, url: &GitUrl) -> io::R
         }
         Ok(())
     };
-    tokio::task::spawn_blocking(tidying).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(tidying)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// Removes a directory with all in it; one that is not there is fine.

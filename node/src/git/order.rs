@@ -97,10 +97,17 @@ impl BuiltinImages {
 }
 
 impl Default for BuiltinImages {
-    #[expect(clippy::expect_used, reason = "three literals, read by the tests of this module")]
+    #[expect(
+        clippy::expect_used,
+        reason = "three literals, read by the tests of this module"
+    )]
     fn default() -> Self {
         let image = |text| ImageRef::parse(text).expect("a literal within the grammar");
-        Self { python3: image("python:3-slim"), node: image("node:20-slim"), static_files: image("busybox") }
+        Self {
+            python3: image("python:3-slim"),
+            node: image("node:20-slim"),
+            static_files: image("busybox"),
+        }
     }
 }
 
@@ -119,7 +126,10 @@ impl ChildProgram {
     /// the file was replaced.
     #[must_use]
     pub fn this_binary() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), args: vec![OsString::from("internal-fetch")] }
+        Self {
+            program: PathBuf::from("/proc/self/exe"),
+            args: vec![OsString::from("internal-fetch")],
+        }
     }
 }
 
@@ -129,6 +139,9 @@ mod tests {
 
     #[test]
     fn the_default_images_are_image_references() {
-        assert_eq!(BuiltinImages::default().of(Lang::Static).as_str(), "busybox");
+        assert_eq!(
+            BuiltinImages::default().of(Lang::Static).as_str(),
+            "busybox"
+        );
     }
 }

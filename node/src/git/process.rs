@@ -24,14 +24,23 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// [`FetchError`], after the child is gone.
-pub async fn fetch(order: FetchOrder, log: &LogSink, cancel: &CancellationToken) -> Result<Fetched, FetchError> {
-    order.url.check_scheme(order.policy.file_allowed).map_err(|error| FetchError::failed(error.to_string()))?;
+pub async fn fetch(
+    order: FetchOrder,
+    log: &LogSink,
+    cancel: &CancellationToken,
+) -> Result<Fetched, FetchError> {
+    order
+        .url
+        .check_scheme(order.policy.file_allowed)
+        .map_err(|error| FetchError::failed(error.to_string()))?;
     log.system(format!("fetching {}{}", order.url, aim(&order)));
     let mut running = Running::start(&order, log.clone(), cancel.clone()).await?;
     let (limits, mirror_dir, url) = (order.limits, order.mirror_dir.clone(), order.url.clone());
-    running.ask(&Ask::Fetch(Box::new(order)), limits.wall).await?;
+    running
+        .ask(&Ask::Fetch(Box::new(order)), limits.wall)
+        .await?;
     let heard = running
-        .listen(|said| match said {
+        .listen(Begun::OnceTheMirrorIsOurs, |said| match said {
             Say::Prepared(prepared) => Some(*prepared),
             _ => None,
         })
@@ -43,8 +52,19 @@ pub async fn fetch(order: FetchOrder, log: &LogSink, cancel: &CancellationToken)
             return Err(error);
         }
     };
-    let Prepared { commit, spec, warnings, content_hash } = prepared;
-    Ok(Fetched { commit, spec, warnings, content_hash, running })
+    let Prepared {
+        commit,
+        spec,
+        warnings,
+        content_hash,
+    } = prepared;
+    Ok(Fetched {
+        commit,
+        spec,
+        warnings,
+        content_hash,
+        running,
+    })
 }
 
 /// Gives back the disk that a failed fetch used.
@@ -60,8 +80,14 @@ async fn give_back(error: &FetchError, mirror_dir: &Path, url: &GitUrl) {
 
 fn aim(order: &FetchOrder) -> String {
     let git_ref = order.git_ref.as_ref().map(|git_ref| format!(" {git_ref}"));
-    let commit = order.commit.as_ref().map(|commit| format!(" at commit {commit}"));
-    let subdir = order.subdir.as_ref().map(|subdir| format!(", folder {subdir}"));
+    let commit = order
+        .commit
+        .as_ref()
+        .map(|commit| format!(" at commit {commit}"));
+    let subdir = order
+        .subdir
+        .as_ref()
+        .map(|subdir| format!(", folder {subdir}"));
     [git_ref, commit, subdir].into_iter().flatten().collect()
 }
 
@@ -113,17 +139,40 @@ impl Fetched {
 
     async fn ask_for_context(&mut self, to: &Path) -> Result<Context, FetchError> {
         let limit = self.running.limits.wall;
-        self.running.ask(&Ask::WriteContext { to: to.to_owned() }, limit).await?;
+        self.running
+            .ask(&Ask::WriteContext { to: to.to_owned() }, limit)
+            .await?;
         let written = self
             .running
-            .listen(|said| match said {
+            .listen(Begun::Now, |said| match said {
                 Say::Written(written) => Some(written),
                 _ => None,
             })
             .await?;
-        let Written { dockerfile, bytes, files } = written;
-        Ok(Context { tar: to.to_owned(), dockerfile, bytes, files })
+        let Written {
+            dockerfile,
+            bytes,
+            files,
+        } = written;
+        Ok(Context {
+            tar: to.to_owned(),
+            dockerfile,
+            bytes,
+            files,
+        })
     }
+}
+
+/// How many times the limit of a fetch may be spent on waiting for others that fetch from the same
+/// repository, each of which has that limit for fetching and once more for its build context.
+const WAITS: u32 = 4;
+
+/// When the time of a step begins to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    Now,
+    /// Waiting for another fetch of the same repository does not count: nothing moves meanwhile.
+    OnceTheMirrorIsOurs,
 }
 
 /// A child process and the conversation with it.
@@ -141,8 +190,13 @@ struct Running {
 }
 
 impl Running {
-    async fn start(order: &FetchOrder, log: LogSink, cancel: CancellationToken) -> Result<Self, FetchError> {
-        let home = mirror::scratch(&order.mirror_dir).map_err(|error| FetchError::node("making a directory", error))?;
+    async fn start(
+        order: &FetchOrder,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Self, FetchError> {
+        let home = mirror::scratch(&order.mirror_dir)
+            .map_err(|error| FetchError::node("making a directory", error))?;
         let mut command = Command::new(&order.child.program);
         command
             .args(&order.child.args)
@@ -165,10 +219,16 @@ impl Running {
         if let Some(agent) = &order.policy.ssh.agent {
             command.env("SSH_AUTH_SOCK", agent);
         }
-        let mut child = command.spawn().map_err(|error| FetchError::node("starting the fetch process", error))?;
-        let (Some(orders), Some(answers), Some(complaints)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        let mut child = command
+            .spawn()
+            .map_err(|error| FetchError::node("starting the fetch process", error))?;
+        let (Some(orders), Some(answers), Some(complaints)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(FetchError::node("starting the fetch process", "it has no pipes"));
+            return Err(FetchError::node(
+                "starting the fetch process",
+                "it has no pipes",
+            ));
         };
         Ok(Self {
             child,
@@ -183,20 +243,29 @@ impl Running {
     }
 
     async fn ask(&mut self, ask: &Ask, limit: Duration) -> Result<(), FetchError> {
-        let mut line = serde_json::to_vec(ask).map_err(|error| FetchError::node("asking the fetch process", error))?;
+        let mut line = serde_json::to_vec(ask)
+            .map_err(|error| FetchError::node("asking the fetch process", error))?;
         line.push(b'\n');
         match tokio::time::timeout(limit, self.orders.write_all(&line)).await {
             Ok(Ok(())) => Ok(()),
             // It ended before it listened: how it ended says more than the broken pipe.
             Ok(Err(_)) => Err(self.died().await),
-            Err(_) => Err(self.end(FetchError::Timeout { seconds: limit.as_secs() }).await),
+            Err(_) => Err(self
+                .end(FetchError::Timeout {
+                    seconds: limit.as_secs(),
+                })
+                .await),
         }
     }
 
     /// Handles what the child says until `pick` finds what it waits for.
-    async fn listen<T>(&mut self, pick: impl Fn(Say) -> Option<T>) -> Result<T, FetchError> {
-        let mut wall = Instant::now() + self.limits.wall;
-        let mut stall = Instant::now() + self.limits.stall;
+    async fn listen<T>(&mut self, begun: Begun, pick: impl Fn(Say) -> Option<T>) -> Result<T, FetchError> {
+        let (wall, stall) = match begun {
+            Begun::Now => (self.limits.wall, self.limits.stall),
+            Begun::OnceTheMirrorIsOurs => (self.limits.wall.saturating_mul(WAITS), self.limits.wall.saturating_mul(WAITS)),
+        };
+        let mut wall = Instant::now() + wall;
+        let mut stall = Instant::now() + stall;
         let mut teller = Teller::new(self.log.clone());
         loop {
             let line = tokio::select! {
@@ -211,7 +280,9 @@ impl Running {
                 line = self.answers.next() => line,
             };
             let said = match line {
-                Some(Ok(line)) => serde_json::from_str::<Say>(&line).map_err(|error| error.to_string()),
+                Some(Ok(line)) => {
+                    serde_json::from_str::<Say>(&line).map_err(|error| error.to_string())
+                }
                 Some(Err(error)) => Err(error.to_string()),
                 None => return Err(self.died().await),
             };
@@ -231,7 +302,11 @@ impl Running {
                         return Ok(found);
                     }
                 }
-                Err(error) => return Err(self.end(FetchError::node("reading from the fetch process", error)).await),
+                Err(error) => {
+                    return Err(self
+                        .end(FetchError::node("reading from the fetch process", error))
+                        .await);
+                }
             }
         }
     }
@@ -249,7 +324,14 @@ impl Running {
         let status = match tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await {
             Ok(Ok(status)) => status,
             Ok(Err(error)) => return FetchError::node("waiting for the fetch process", error),
-            Err(_) => return self.end(FetchError::node("reading from the fetch process", "it closed its output")).await,
+            Err(_) => {
+                return self
+                    .end(FetchError::node(
+                        "reading from the fetch process",
+                        "it closed its output",
+                    ))
+                    .await;
+            }
         };
         let complaints = (&mut self.complaints).await.unwrap_or_default();
         death(status, &complaints)
@@ -264,10 +346,19 @@ fn death(status: ExitStatus, complaints: &str) -> FetchError {
     const XCPU: i32 = 24;
     const XFSZ: i32 = 25;
     match status.signal() {
-        Some(XCPU) => FetchError::too_large("the repository took more processor time than a fetch may use"),
-        Some(XFSZ) => FetchError::too_large("the repository made a file larger than a fetch may write"),
-        Some(ABRT | KILL) => FetchError::too_large("the repository took more memory than a fetch may use"),
-        _ => FetchError::node("the fetch process ended early", format!("{status} {}", plain(complaints))),
+        Some(XCPU) => {
+            FetchError::too_large("the repository took more processor time than a fetch may use")
+        }
+        Some(XFSZ) => {
+            FetchError::too_large("the repository made a file larger than a fetch may write")
+        }
+        Some(ABRT | KILL) => {
+            FetchError::too_large("the repository took more memory than a fetch may use")
+        }
+        _ => FetchError::node(
+            "the fetch process ended early",
+            format!("{status} {}", plain(complaints)),
+        ),
     }
 }
 
@@ -294,7 +385,11 @@ impl Teller {
     const PACE: Duration = Duration::from_millis(500);
 
     fn new(log: LogSink) -> Self {
-        Self { log, next: Instant::now() + Self::PACE, last: Progress::default() }
+        Self {
+            log,
+            next: Instant::now() + Self::PACE,
+            last: Progress::default(),
+        }
     }
 
     fn tell(&mut self, progress: Progress) {
@@ -304,7 +399,12 @@ impl Teller {
         }
         self.next = Instant::now() + Self::PACE;
         self.last = progress;
-        let Progress { bytes, objects, total_objects, .. } = progress;
+        let Progress {
+            bytes,
+            objects,
+            total_objects,
+            ..
+        } = progress;
         let kib = bytes.div_ceil(1024);
         self.log.system(match total_objects {
             0 => format!("received {kib} KiB"),

@@ -74,21 +74,39 @@ impl Sentinel {
             .filter(|service| service.stopped)
             .cloned()
             .collect();
-        // A RUNNING that was said by the action that began this is no news; anything else is.
         let standing = core.journal.read(|state| {
             state
                 .standings
                 .get(&subject.revision_id)
                 .and_then(|known| known.status)
         });
-        let said = (standing == Some(S::Running)).then(|| (S::Running, String::new()));
-        Self {
+        let mut sentinel = Self {
             core,
             record,
             subject,
             guards,
             stopped,
-            said,
+            said: None,
+        };
+        sentinel.begin_with(standing);
+        sentinel
+    }
+
+    /// A RUNNING that was said by the action that began this is no news. A DEGRADED that was said
+    /// before the node was started again holds until every service has answered.
+    fn begin_with(&mut self, standing: Option<S>) {
+        match standing {
+            Some(S::Running) => self.said = Some((S::Running, String::new())),
+            Some(S::Degraded) => {
+                for guard in &mut self.guards {
+                    guard.standing = Standing::Down(format!(
+                        "service {} was down before the node was started again",
+                        guard.service.name
+                    ));
+                }
+                self.said = Some(self.standing());
+            }
+            _ => {}
         }
     }
 
@@ -166,8 +184,14 @@ impl Sentinel {
             }
             Ok(Some(state)) => self.is_not_running(index, &state).await,
             Ok(None) => self.is_gone(index).await,
-            // The engine is away; what answers without it serves.
-            Err(RuntimeError::Away(_)) => self.guards[index].answered(answer, now),
+            // The engine is away; what answers without it serves. Whether the rest runs is not
+            // known.
+            Err(RuntimeError::Away(_)) => {
+                let guard = &mut self.guards[index];
+                if guard.question != Question::KeepsRunning {
+                    guard.answered(answer, now);
+                }
+            }
             Err(RuntimeError::PortTaken(reason) | RuntimeError::Refused(reason)) => {
                 self.guards[index].answered(Answer::Unhealthy(reason), now)
             }

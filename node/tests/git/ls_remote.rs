@@ -41,9 +41,16 @@ async fn answer(question: &RefQuestion) -> RefAnswer {
     let mut input = child.stdin.take().unwrap();
     input.write_all(&line).await.unwrap();
     let mut said = Vec::new();
-    child.stdout.take().unwrap().read_to_end(&mut said).await.unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut said)
+        .await
+        .unwrap();
     assert!(child.wait().await.unwrap().success());
-    serde_json::from_slice(&said).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&said)))
+    serde_json::from_slice(&said)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&said)))
 }
 
 async fn commit(url: &str, git_ref: Option<&str>) -> String {
@@ -66,7 +73,17 @@ async fn a_ref_stands_for_the_commit_that_git_would_take() {
     let repository = server.repository("app", &[CONFIG]);
     let first = git(&repository, &["rev-parse", "HEAD"], b"");
     git(&repository, &["tag", "-a", "v1", "-m", "one"], b"");
-    git(&repository, &["push", "--quiet", bare(&repository).to_str().unwrap(), "v1", "HEAD:refs/heads/old"], b"");
+    git(
+        &repository,
+        &[
+            "push",
+            "--quiet",
+            bare(&repository).to_str().unwrap(),
+            "v1",
+            "HEAD:refs/heads/old",
+        ],
+        b"",
+    );
     let second = repository.commit("second", &[("new", "2")]);
     let url = &repository.url;
     for (git_ref, wanted) in [
@@ -88,11 +105,17 @@ async fn what_is_not_there_is_said_in_words() {
     let server = GitServer::start().await;
     let repository = server.repository("app", &[CONFIG]);
     let detail = refusal(&question(&repository.url, Some("mian"))).await;
-    assert_eq!(detail, "the repository has no branch or tag `mian`; it has: main");
+    assert_eq!(
+        detail,
+        "the repository has no branch or tag `mian`; it has: main"
+    );
     let detail = refusal(&question(&repository.url.replace("app", "other"), None)).await;
     assert!(detail.contains("no such repository"), "{detail}");
     let detail = refusal(&question("https://nowhere.invalid/a.git", None)).await;
-    assert!(detail.contains("`nowhere.invalid` cannot be found"), "{detail}");
+    assert!(
+        detail.contains("`nowhere.invalid` cannot be found"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]
@@ -108,7 +131,10 @@ async fn the_guard_stands_in_front() {
     let detail = refusal(&question(&local, None)).await;
     assert!(detail.contains("not allowed"), "{detail}");
     let mut allowed = question(&local, Some("main"));
-    allowed.policy = FetchPolicy { file_allowed: true, ..allowed.policy };
+    allowed.policy = FetchPolicy {
+        file_allowed: true,
+        ..allowed.policy
+    };
     assert!(matches!(answer(&allowed).await, RefAnswer::Found { .. }));
 }
 
@@ -128,7 +154,10 @@ async fn the_child_ends_with_its_input() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let home = tempfile::tempdir().unwrap();
     let mut child = start(home.path());
-    let asked = question(&format!("http://{}/a.git", silent.local_addr().unwrap()), None);
+    let asked = question(
+        &format!("http://{}/a.git", silent.local_addr().unwrap()),
+        None,
+    );
     let mut line = serde_json::to_vec(&asked).unwrap();
     line.push(b'\n');
     let mut input = child.stdin.take().unwrap();

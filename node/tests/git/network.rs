@@ -13,7 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 /// A server that answers each connection by `answer` and tells of each.
-async fn server<F>(answer: impl Fn(TcpStream) -> F + Send + 'static) -> (SocketAddr, mpsc::UnboundedReceiver<()>)
+async fn server<F>(
+    answer: impl Fn(TcpStream) -> F + Send + 'static,
+) -> (SocketAddr, mpsc::UnboundedReceiver<()>)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -50,15 +52,25 @@ fn failed(error: &FetchError, words: &str) {
 #[tokio::test]
 async fn hosts_and_repositories_that_are_not_there() {
     let place = Place::new();
-    failed(&place.refused("https://nowhere.invalid/a.git").await, "`nowhere.invalid` cannot be found");
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    failed(
+        &place.refused("https://nowhere.invalid/a.git").await,
+        "`nowhere.invalid` cannot be found",
+    );
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     for scheme in ["http", "https"] {
         let error = place.refused(&format!("{scheme}://{closed}/a.git")).await;
         failed(&error, "cannot connect to `127.0.0.1`");
         failed(&error, "refused");
     }
     let server = GitServer::start().await;
-    let url = server.repository("app", &[CONFIG]).url.replace("app", "other");
+    let url = server
+        .repository("app", &[CONFIG])
+        .url
+        .replace("app", "other");
     failed(&place.refused(&url).await, "no such repository");
     assert_eq!(place.leftovers(), Vec::<String>::new());
 }
@@ -69,16 +81,45 @@ async fn addresses_that_are_not_allowed() {
     let mut place = Place::new();
     place.policy.guard = GuardPolicy::default();
     let port = address.port();
-    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]", "127.1", "0.0.0.0"] {
-        failed(&place.refused(&format!("http://{host}:{port}/a.git")).await, "which is not allowed here");
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f000001",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "127.1",
+        "0.0.0.0",
+    ] {
+        failed(
+            &place.refused(&format!("http://{host}:{port}/a.git")).await,
+            "which is not allowed here",
+        );
     }
-    failed(&place.refused("https://169.254.169.254/latest/meta-data").await, "link-local");
-    failed(&place.refused(&format!("ssh://git@127.0.0.1:{port}/a.git")).await, "which is not allowed here");
+    failed(
+        &place
+            .refused("https://169.254.169.254/latest/meta-data")
+            .await,
+        "link-local",
+    );
+    failed(
+        &place
+            .refused(&format!("ssh://git@127.0.0.1:{port}/a.git"))
+            .await,
+        "which is not allowed here",
+    );
     assert!(connections.try_recv().is_err(), "nobody was connected to");
 
     place.policy.guard.allowed = vec!["localhost".parse().unwrap()];
-    failed(&place.refused(&format!("http://127.0.0.1:{port}/a.git")).await, "which is not allowed here");
-    place.refused(&format!("http://localhost:{port}/a.git")).await;
+    failed(
+        &place
+            .refused(&format!("http://127.0.0.1:{port}/a.git"))
+            .await,
+        "which is not allowed here",
+    );
+    place
+        .refused(&format!("http://localhost:{port}/a.git"))
+        .await;
     assert!(connections.recv().await.is_some());
 }
 
@@ -87,13 +128,22 @@ async fn redirects_lead_nowhere() {
     let (elsewhere, mut reached) = server(|_| async {}).await;
     for location in [
         format!("http://{elsewhere}/a.git/info/refs?service=git-upload-pack"),
-        format!("http://localhost:{}/a.git/info/refs?service=git-upload-pack", elsewhere.port()),
+        format!(
+            "http://localhost:{}/a.git/info/refs?service=git-upload-pack",
+            elsewhere.port()
+        ),
         format!("https://{elsewhere}/a.git/info/refs?service=git-upload-pack"),
     ] {
-        let response = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+        let response =
+            format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
         let (address, _connections) = server(move |stream| respond(stream, response.clone())).await;
-        let error = Place::new().refused(&format!("http://{address}/a.git")).await;
-        assert!(matches!(error, FetchError::Failed { .. }), "{location}: {error:?}");
+        let error = Place::new()
+            .refused(&format!("http://{address}/a.git"))
+            .await;
+        assert!(
+            matches!(error, FetchError::Failed { .. }),
+            "{location}: {error:?}"
+        );
     }
     assert!(reached.try_recv().is_err(), "the second server was reached");
 }
@@ -109,10 +159,14 @@ async fn an_answer_that_is_not_gits() {
         "SSH-2.0-x\r\n",
         "",
     ] {
-        let (address, _connections) = server(move |stream| respond(stream, response.to_owned())).await;
+        let (address, _connections) =
+            server(move |stream| respond(stream, response.to_owned())).await;
         let place = Place::new();
         let error = place.refused(&format!("http://{address}/a.git")).await;
-        assert!(matches!(error, FetchError::Failed { .. }), "{response:?}: {error:?}");
+        assert!(
+            matches!(error, FetchError::Failed { .. }),
+            "{response:?}: {error:?}"
+        );
         assert_eq!(place.leftovers(), Vec::<String>::new());
     }
 }
@@ -127,7 +181,10 @@ async fn a_server_that_stalls_is_given_up() {
     let mut place = Place::new();
     place.limits.stall = Duration::from_secs(1);
     for scheme in ["http", "https"] {
-        assert_eq!(place.refused(&format!("{scheme}://{address}/a.git")).await, FetchError::Stalled { seconds: 1 });
+        assert_eq!(
+            place.refused(&format!("{scheme}://{address}/a.git")).await,
+            FetchError::Stalled { seconds: 1 }
+        );
     }
     assert_eq!(place.leftovers(), Vec::<String>::new());
 }
@@ -150,7 +207,10 @@ async fn a_server_that_drips_is_given_up() {
     let mut place = Place::new();
     place.limits.stall = Duration::from_secs(2);
     place.limits.wall = Duration::from_secs(3);
-    assert_eq!(place.refused(&format!("http://{address}/a.git")).await, FetchError::Timeout { seconds: 3 });
+    assert_eq!(
+        place.refused(&format!("http://{address}/a.git")).await,
+        FetchError::Timeout { seconds: 3 }
+    );
     assert_eq!(place.leftovers(), Vec::<String>::new());
 }
 
@@ -213,14 +273,21 @@ async fn a_child_does_not_outlive_its_parent() {
     let order = serde_json::to_value(place.order(&format!("http://{address}/a.git"))).unwrap();
     let mut ask = order;
     ask["ask"] = "fetch".into();
-    let mut process = std::process::Command::new(child().program).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut process = std::process::Command::new(child().program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut input = process.stdin.take().unwrap();
     writeln!(input, "{ask}").unwrap();
     connections.recv().await.unwrap();
     // What happens when the parent is killed.
     drop(input);
     let started = Instant::now();
-    tokio::task::spawn_blocking(move || process.wait()).await.unwrap().unwrap();
+    tokio::task::spawn_blocking(move || process.wait())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 

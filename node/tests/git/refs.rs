@@ -15,18 +15,52 @@ async fn the_default_branch_a_branch_a_tag_a_full_ref_and_a_commit() {
     let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
     let first = git(&repository, &["rev-parse", "HEAD"], b"");
     git(&repository, &["tag", "-a", "v1", "-m", "one"], b"");
-    git(&repository, &["push", "--quiet", bare(&repository).to_str().unwrap(), "v1", "HEAD:refs/heads/feature/x"], b"");
+    git(
+        &repository,
+        &[
+            "push",
+            "--quiet",
+            bare(&repository).to_str().unwrap(),
+            "v1",
+            "HEAD:refs/heads/feature/x",
+        ],
+        b"",
+    );
     let second = repository.commit("second", &[("new", "2")]);
 
     let mut place = Place::new();
     let url = &repository.url;
     assert_eq!(place.fetch(url).await.unwrap().commit.as_str(), second);
-    assert!(place.lines.texts().iter().any(|line| *line == format!("commit {second} (second)")));
-    for (git_ref, commit) in [("main", &second), ("feature/x", &first), ("v1", &first), ("refs/tags/v1", &first), (&*first, &first)] {
+    assert!(
+        place
+            .lines
+            .texts()
+            .iter()
+            .any(|line| *line == format!("commit {second} (second)"))
+    );
+    for (git_ref, commit) in [
+        ("main", &second),
+        ("feature/x", &first),
+        ("v1", &first),
+        ("refs/tags/v1", &first),
+        (&*first, &first),
+    ] {
         let place = Place::new();
-        assert_eq!(place.fetch_ref(url, git_ref).await.unwrap().commit.as_str(), commit, "{git_ref}");
+        assert_eq!(
+            place.fetch_ref(url, git_ref).await.unwrap().commit.as_str(),
+            commit,
+            "{git_ref}"
+        );
     }
-    assert_eq!(Place::new().fetch_commit(url, &first).await.unwrap().commit.as_str(), first);
+    assert_eq!(
+        Place::new()
+            .fetch_commit(url, &first)
+            .await
+            .unwrap()
+            .commit
+            .as_str(),
+        first
+    );
 }
 
 #[tokio::test]
@@ -36,19 +70,54 @@ async fn a_commit_is_found_also_where_the_server_gives_out_none_by_id() {
     let first = git(&repository, &["rev-parse", "HEAD"], b"");
     repository.commit("second", &[("new", "2")]);
     let last = repository.commit("third", &[("new", "3")]);
-    for option in ["uploadpack.allowReachableSHA1InWant", "uploadpack.allowTipSHA1InWant", "uploadpack.allowAnySHA1InWant"] {
+    for option in [
+        "uploadpack.allowReachableSHA1InWant",
+        "uploadpack.allowTipSHA1InWant",
+        "uploadpack.allowAnySHA1InWant",
+    ] {
         crate::support::git_in(&bare(&repository), &["config", option, "false"], b"");
     }
     let mut place = Place::new();
-    assert_eq!(place.fetch_commit(&repository.url, &first).await.unwrap().commit.as_str(), first);
-    assert!(place.lines.texts().iter().any(|line| line.contains("looking back from the ref")));
+    assert_eq!(
+        place
+            .fetch_commit(&repository.url, &first)
+            .await
+            .unwrap()
+            .commit
+            .as_str(),
+        first
+    );
+    assert!(
+        place
+            .lines
+            .texts()
+            .iter()
+            .any(|line| line.contains("looking back from the ref"))
+    );
     // The tip needs no leave.
     let mut place = Place::new();
-    assert_eq!(place.fetch_commit(&repository.url, &last).await.unwrap().commit.as_str(), last);
-    assert!(!place.lines.texts().iter().any(|line| line.contains("looking back")));
+    assert_eq!(
+        place
+            .fetch_commit(&repository.url, &last)
+            .await
+            .unwrap()
+            .commit
+            .as_str(),
+        last
+    );
+    assert!(
+        !place
+            .lines
+            .texts()
+            .iter()
+            .any(|line| line.contains("looking back"))
+    );
 
     let missing = "1".repeat(40);
-    let error = Place::new().fetch_commit(&repository.url, &missing).await.unwrap_err();
+    let error = Place::new()
+        .fetch_commit(&repository.url, &missing)
+        .await
+        .unwrap_err();
     assert!(detail(&error).contains(&missing), "{error}");
 }
 
@@ -58,7 +127,10 @@ async fn a_missing_ref_is_named_with_those_that_exist() {
     let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
     let place = Place::new();
     let error = place.fetch_ref(&repository.url, "mian").await.unwrap_err();
-    assert_eq!(detail(&error), "the repository has no branch or tag `mian`; it has: main");
+    assert_eq!(
+        detail(&error),
+        "the repository has no branch or tag `mian`; it has: main"
+    );
     assert_eq!(place.leftovers(), Vec::<String>::new());
 }
 
@@ -66,27 +138,51 @@ async fn a_missing_ref_is_named_with_those_that_exist() {
 async fn an_empty_repository_says_so() {
     let server = GitServer::start().await;
     let repository = server.repository("app", &[CONFIG]);
-    git(&repository, &["push", "--quiet", bare(&repository).to_str().unwrap(), "main:other"], b"");
+    git(
+        &repository,
+        &[
+            "push",
+            "--quiet",
+            bare(&repository).to_str().unwrap(),
+            "main:other",
+        ],
+        b"",
+    );
     for name in ["main", "other"] {
-        crate::support::git_in(&bare(&repository), &["update-ref", "-d", &format!("refs/heads/{name}")], b"");
+        crate::support::git_in(
+            &bare(&repository),
+            &["update-ref", "-d", &format!("refs/heads/{name}")],
+            b"",
+        );
     }
     let error = Place::new().refused(&repository.url).await;
-    assert!(detail(&error).contains("the repository is empty"), "{error}");
+    assert!(
+        detail(&error).contains("the repository is empty"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn the_second_fetch_receives_only_what_is_new() {
     let server = GitServer::start().await;
-    let noise: String = (0..20_000u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let noise: String = (0..20_000u64)
+        .map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
     let repository = server.repository("app", &[CONFIG, DOCKERFILE, ("noise", &noise)]);
     let place = Place::new();
     place.fetch(&repository.url).await.unwrap();
     let size = |place: &Place| -> u64 { walk(&place.mirror_dir()) };
     let first = size(&place);
     let commit = repository.commit("second", &[("small", "1")]);
-    assert_eq!(place.fetch(&repository.url).await.unwrap().commit.as_str(), commit);
+    assert_eq!(
+        place.fetch(&repository.url).await.unwrap().commit.as_str(),
+        commit
+    );
     let grown = size(&place) - first;
-    assert!(first > 100_000 && grown < 10_000, "first {first}, then {grown} more");
+    assert!(
+        first > 100_000 && grown < 10_000,
+        "first {first}, then {grown} more"
+    );
     // The third receives nothing, and a commit that is here needs no server.
     place.fetch(&repository.url).await.unwrap();
     assert_eq!(size(&place) - first, grown);
@@ -99,7 +195,11 @@ fn walk(path: &std::path::Path) -> u64 {
         .unwrap()
         .map(|entry| {
             let entry = entry.unwrap();
-            if entry.path().is_dir() { walk(&entry.path()) } else { entry.metadata().unwrap().len() }
+            if entry.path().is_dir() {
+                walk(&entry.path())
+            } else {
+                entry.metadata().unwrap().len()
+            }
         })
         .sum()
 }
@@ -110,11 +210,18 @@ async fn a_damaged_mirror_is_fetched_afresh() {
     let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
     let mut place = Place::new();
     place.fetch(&repository.url).await.unwrap();
-    let mirror = place.leftovers().into_iter().find(|name| name.ends_with(".git")).unwrap();
+    let mirror = place
+        .leftovers()
+        .into_iter()
+        .find(|name| name.ends_with(".git"))
+        .unwrap();
     let packs = place.mirror_dir().join(&mirror).join("objects/pack");
     for entry in std::fs::read_dir(&packs).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "pack") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "pack")
+        {
             let mut permissions = std::fs::metadata(&path).unwrap().permissions();
             #[expect(clippy::permissions_set_readonly_false, reason = "a file of this test")]
             permissions.set_readonly(false);
@@ -124,7 +231,13 @@ async fn a_damaged_mirror_is_fetched_afresh() {
         }
     }
     place.fetch(&repository.url).await.unwrap();
-    assert!(place.lines.texts().iter().any(|line| line.contains("afresh")));
+    assert!(
+        place
+            .lines
+            .texts()
+            .iter()
+            .any(|line| line.contains("afresh"))
+    );
 
     // A mirror that is no repository at all.
     std::fs::remove_file(place.mirror_dir().join(&mirror).join("HEAD")).unwrap();
@@ -136,9 +249,19 @@ async fn fetches_of_one_repository_at_once_all_succeed() {
     let server = GitServer::start().await;
     let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
     let place = Place::new();
-    let fetches = (0..5).map(|_| async { place.fetch(&repository.url).await.map(|fetched| fetched.content_hash.clone()) });
+    let fetches = (0..5).map(|_| async {
+        place
+            .fetch(&repository.url)
+            .await
+            .map(|fetched| fetched.content_hash.clone())
+    });
     let hashes = futures::future::join_all(fetches).await;
-    assert!(hashes.windows(2).all(|pair| pair[0].is_ok() && pair[0] == pair[1]), "{hashes:?}");
+    assert!(
+        hashes
+            .windows(2)
+            .all(|pair| pair[0].is_ok() && pair[0] == pair[1]),
+        "{hashes:?}"
+    );
 }
 
 #[tokio::test]
@@ -162,7 +285,9 @@ async fn a_mirror_can_be_removed_and_what_was_left_is_swept() {
     place.fetch(&repository.url).await.unwrap();
     let url = place.order(&repository.url).url;
     for _ in 0..2 {
-        node::git::mirror::remove(&place.mirror_dir(), &url).await.unwrap();
+        node::git::mirror::remove(&place.mirror_dir(), &url)
+            .await
+            .unwrap();
     }
     assert_eq!(place.leftovers(), Vec::<String>::new());
     std::fs::create_dir_all(place.mirror_dir().join("home-x/.ssh")).unwrap();

@@ -16,7 +16,12 @@ async fn check(files: &[(&str, &str)], reason: FailureReason, words: &str) {
 
 #[tokio::test]
 async fn no_configuration() {
-    check(&[("README", "x")], FailureReason::ConfigMissing, "no Config.toml, Shipwreck.toml or shipwreck.toml at its root").await;
+    check(
+        &[("README", "x")],
+        FailureReason::ConfigMissing,
+        "no Config.toml, Shipwreck.toml or shipwreck.toml at its root",
+    )
+    .await;
     // Kraken's names still count.
     let server = GitServer::start().await;
     let repository = server.repository("app", &[("shipwreck.toml", CONFIG.1), DOCKERFILE]);
@@ -25,11 +30,34 @@ async fn no_configuration() {
 
 #[tokio::test]
 async fn a_configuration_that_is_wrong() {
-    check(&[("Config.toml", "[config\n"), DOCKERFILE], FailureReason::ConfigInvalid, "Config.toml").await;
-    check(&[("Config.toml", "[config]\nport = 70000\ndockerfile = \"Dockerfile\"\n")], FailureReason::ConfigInvalid, "port").await;
-    check(&[("Config.toml/x", "y")], FailureReason::ConfigInvalid, "Config.toml is a folder").await;
+    check(
+        &[("Config.toml", "[config\n"), DOCKERFILE],
+        FailureReason::ConfigInvalid,
+        "Config.toml",
+    )
+    .await;
+    check(
+        &[(
+            "Config.toml",
+            "[config]\nport = 70000\ndockerfile = \"Dockerfile\"\n",
+        )],
+        FailureReason::ConfigInvalid,
+        "port",
+    )
+    .await;
+    check(
+        &[("Config.toml/x", "y")],
+        FailureReason::ConfigInvalid,
+        "Config.toml is a folder",
+    )
+    .await;
     let large = format!("# {}\n{}", "x".repeat(300 << 10), CONFIG.1);
-    check(&[("Config.toml", &large)], FailureReason::ConfigInvalid, "more than 262144 bytes").await;
+    check(
+        &[("Config.toml", &large)],
+        FailureReason::ConfigInvalid,
+        "more than 262144 bytes",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -39,13 +67,28 @@ async fn a_configuration_that_is_a_link_is_not_followed() {
     symlink("/etc/passwd", repository.work_tree().join("Config.toml")).unwrap();
     repository.push("link");
     let error = Place::new().refused(&repository.url).await;
-    assert_eq!(error, FetchError::ConfigInvalid { detail: "Config.toml is a symbolic link; it has to be a file".to_owned() });
+    assert_eq!(
+        error,
+        FetchError::ConfigInvalid {
+            detail: "Config.toml is a symbolic link; it has to be a file".to_owned()
+        }
+    );
 }
 
 #[tokio::test]
 async fn a_dockerfile_that_is_not_there_or_not_a_file() {
-    check(&[CONFIG], FailureReason::DockerfileMissing, "no file `Dockerfile`").await;
-    check(&[CONFIG, ("Dockerfile/x", "y")], FailureReason::ConfigInvalid, "a folder").await;
+    check(
+        &[CONFIG],
+        FailureReason::DockerfileMissing,
+        "no file `Dockerfile`",
+    )
+    .await;
+    check(
+        &[CONFIG, ("Dockerfile/x", "y")],
+        FailureReason::ConfigInvalid,
+        "a folder",
+    )
+    .await;
     let server = GitServer::start().await;
     for (name, target) in [("out", "/etc/passwd"), ("up", "../x"), ("inside", "real")] {
         let repository = server.repository(name, &[CONFIG, ("real", "FROM busybox\n")]);
@@ -60,13 +103,22 @@ async fn a_dockerfile_that_is_not_there_or_not_a_file() {
     symlink("/etc", repository.work_tree().join("docker")).unwrap();
     repository.push("link");
     let error = Place::new().refused(&repository.url).await;
-    assert!(error.to_string().contains("`docker` is a symbolic link"), "{error}");
+    assert!(
+        error.to_string().contains("`docker` is a symbolic link"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_foreign_builder() {
     check(
-        &[CONFIG, ("Dockerfile", "# syntax=evil.example/builder\nFROM busybox\n")],
+        &[
+            CONFIG,
+            (
+                "Dockerfile",
+                "# syntax=evil.example/builder\nFROM busybox\n",
+            ),
+        ],
         FailureReason::ConfigInvalid,
         "evil.example/builder",
     )
@@ -85,7 +137,10 @@ async fn a_folder_that_is_not_there_or_not_a_folder() {
         ("Dockerfile", FailureReason::ConfigInvalid),
         ("link", FailureReason::ConfigInvalid),
     ] {
-        let error = Place::new().fetch_subdir(&repository.url, subdir).await.unwrap_err();
+        let error = Place::new()
+            .fetch_subdir(&repository.url, subdir)
+            .await
+            .unwrap_err();
         assert_eq!(error.reason(), reason, "{subdir}: {error}");
     }
 }
@@ -93,23 +148,40 @@ async fn a_folder_that_is_not_there_or_not_a_folder() {
 #[tokio::test]
 async fn nothing_to_start() {
     let config = "[config]\nlang = \"python3\"\nport = 8000\n";
-    check(&[("Config.toml", config)], FailureReason::ConfigInvalid, "main.py").await;
+    check(
+        &[("Config.toml", config)],
+        FailureReason::ConfigInvalid,
+        "main.py",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn names_that_are_not_names() {
     let server = GitServer::start().await;
     let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
-    let (config, dockerfile) = (blob(&repository, CONFIG.1.as_bytes()), blob(&repository, DOCKERFILE.1.as_bytes()));
+    let (config, dockerfile) = (
+        blob(&repository, CONFIG.1.as_bytes()),
+        blob(&repository, DOCKERFILE.1.as_bytes()),
+    );
     for name in [".git", "..", ".GIT", "git~1"] {
-        let inner = tree(&repository, &format!("100755 blob {dockerfile}\tpost-checkout\n"));
+        let inner = tree(
+            &repository,
+            &format!("100755 blob {dockerfile}\tpost-checkout\n"),
+        );
         let root = tree(
             &repository,
-            &format!("100644 blob {config}\tConfig.toml\n100644 blob {dockerfile}\tDockerfile\n040000 tree {inner}\t{name}\n"),
+            &format!(
+                "100644 blob {config}\tConfig.toml\n100644 blob {dockerfile}\tDockerfile\n040000 tree {inner}\t{name}\n"
+            ),
         );
         push_tree(&repository, &root);
         let error = Place::new().refused(&repository.url).await;
-        assert_eq!(error.reason(), FailureReason::FetchFailed, "{name}: {error}");
+        assert_eq!(
+            error.reason(),
+            FailureReason::FetchFailed,
+            "{name}: {error}"
+        );
         assert!(error.to_string().contains(name), "{error}");
     }
 }

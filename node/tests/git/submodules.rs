@@ -9,12 +9,32 @@ fn add(repository: &Repository, inner: &Repository, path: &str, url: &str) {
     let commit = git(inner, &["rev-parse", "HEAD"], b"");
     let modules = repository.work_tree().join(".gitmodules");
     let mut text = std::fs::read_to_string(&modules).unwrap_or_default();
-    text.push_str(&format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n"));
+    text.push_str(&format!(
+        "[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n"
+    ));
     std::fs::write(modules, text).unwrap();
-    git(repository, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{path}")], b"");
+    git(
+        repository,
+        &[
+            "update-index",
+            "--add",
+            "--cacheinfo",
+            &format!("160000,{commit},{path}"),
+        ],
+        b"",
+    );
     git(repository, &["add", ".gitmodules"], b"");
     git(repository, &["commit", "--quiet", "-m", "submodule"], b"");
-    git(repository, &["push", "--quiet", bare(repository).to_str().unwrap(), "HEAD:main"], b"");
+    git(
+        repository,
+        &[
+            "push",
+            "--quiet",
+            bare(repository).to_str().unwrap(),
+            "HEAD:main",
+        ],
+        b"",
+    );
 }
 
 #[tokio::test]
@@ -35,10 +55,17 @@ async fn they_stand_under_their_path_also_nested_and_relative() {
     }
     // Another commit of it is another content.
     middle.commit("new", &[("middle", "2")]);
-    git(&repository, &["rm", "--quiet", "--cached", "lib/middle", ".gitmodules"], b"");
+    git(
+        &repository,
+        &["rm", "--quiet", "--cached", "lib/middle", ".gitmodules"],
+        b"",
+    );
     std::fs::remove_file(repository.work_tree().join(".gitmodules")).unwrap();
     add(&repository, &middle, "lib/middle", &middle.url);
-    assert_ne!(place.fetch(&repository.url).await.unwrap().content_hash, hash);
+    assert_ne!(
+        place.fetch(&repository.url).await.unwrap().content_hash,
+        hash
+    );
 }
 
 #[tokio::test]
@@ -65,15 +92,31 @@ async fn addresses_that_are_refused() {
             add(&repository, &inner, "lib", "https://x.example/y");
             let evil = "[submodule \"lib\"]\n\tpath = ../lib\n\turl = https://x.example/y\n";
             std::fs::write(repository.work_tree().join(".gitmodules"), evil).unwrap();
-            git(&repository, &["commit", "--quiet", "-m", "evil", ".gitmodules"], b"");
-            git(&repository, &["push", "--quiet", bare(&repository).to_str().unwrap(), "HEAD:main"], b"");
+            git(
+                &repository,
+                &["commit", "--quiet", "-m", "evil", ".gitmodules"],
+                b"",
+            );
+            git(
+                &repository,
+                &[
+                    "push",
+                    "--quiet",
+                    bare(&repository).to_str().unwrap(),
+                    "HEAD:main",
+                ],
+                b"",
+            );
         }
         let mut place = Place::new();
         // Leave for the repository's address is not leave for its submodules'.
         place.policy.file_allowed = true;
         let error = place.refused(&repository.url).await;
         assert_eq!(error.reason(), FailureReason::FetchFailed, "{url}: {error}");
-        assert!(error.to_string().contains(words) && !error.to_string().contains("hunter2"), "{url}: {error}");
+        assert!(
+            error.to_string().contains(words) && !error.to_string().contains("hunter2"),
+            "{url}: {error}"
+        );
     }
 }
 
@@ -96,11 +139,23 @@ async fn they_are_limited_in_number_depth_and_size() {
     }
     let mut place = Place::new();
     place.limits.submodules = 2;
-    assert!(place.refused(&many.url).await.to_string().contains("more than 2 submodules"));
+    assert!(
+        place
+            .refused(&many.url)
+            .await
+            .to_string()
+            .contains("more than 2 submodules")
+    );
     let mut place = Place::new();
     // Three files and three submodules of one file each; each of the four trees counts as one more.
     place.limits.files = 12;
-    assert!(place.refused(&many.url).await.to_string().contains("more than 12 files"));
+    assert!(
+        place
+            .refused(&many.url)
+            .await
+            .to_string()
+            .contains("more than 12 files")
+    );
     place.limits.files = 13;
     place.fetch(&many.url).await.unwrap();
 }
@@ -111,13 +166,38 @@ async fn one_without_an_address_stays_an_empty_folder() {
     let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
     add(&repository, &repository, "lib", &repository.url);
     std::fs::remove_file(repository.work_tree().join(".gitmodules")).unwrap();
-    git(&repository, &["rm", "--quiet", "--cached", ".gitmodules"], b"");
-    git(&repository, &["commit", "--quiet", "-m", "no addresses"], b"");
-    git(&repository, &["push", "--quiet", bare(&repository).to_str().unwrap(), "HEAD:main"], b"");
+    git(
+        &repository,
+        &["rm", "--quiet", "--cached", ".gitmodules"],
+        b"",
+    );
+    git(
+        &repository,
+        &["commit", "--quiet", "-m", "no addresses"],
+        b"",
+    );
+    git(
+        &repository,
+        &[
+            "push",
+            "--quiet",
+            bare(&repository).to_str().unwrap(),
+            "HEAD:main",
+        ],
+        b"",
+    );
     let mut place = Place::new();
-    let (_, entries) = place.context(place.fetch(&repository.url).await.unwrap()).await;
+    let (_, entries) = place
+        .context(place.fetch(&repository.url).await.unwrap())
+        .await;
     assert_eq!(paths(&entries), ["Config.toml", "Dockerfile", "lib"]);
-    assert!(place.lines.texts().iter().any(|line| line.contains("`lib` is a submodule without an address")));
+    assert!(
+        place
+            .lines
+            .texts()
+            .iter()
+            .any(|line| line.contains("`lib` is a submodule without an address"))
+    );
 }
 
 #[tokio::test]
@@ -127,5 +207,9 @@ async fn a_missing_commit_is_named() {
     let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
     add(&repository, &repository, "lib", &inner.url);
     let error = Place::new().refused(&repository.url).await;
-    assert!(error.to_string().contains("submodule `lib`") && error.to_string().contains("has no commit"), "{error}");
+    assert!(
+        error.to_string().contains("submodule `lib`")
+            && error.to_string().contains("has no commit"),
+        "{error}"
+    );
 }

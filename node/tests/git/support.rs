@@ -1,7 +1,8 @@
 //! What the tests of the fetch share.
 
 use node::git::{
-    BuiltinImages, ChildProgram, FetchError, FetchLimits, FetchOrder, FetchPolicy, Fetched, SshSettings, fetch,
+    BuiltinImages, ChildProgram, FetchError, FetchLimits, FetchOrder, FetchPolicy, Fetched,
+    SshSettings, fetch,
 };
 use node::log_sink::{CollectedLines, LogSink};
 use shared::guard::GuardPolicy;
@@ -12,7 +13,10 @@ use testkit::git_server::Repository;
 use tokio_util::sync::CancellationToken;
 
 /// The smallest configuration, and what it needs.
-pub(crate) const CONFIG: (&str, &str) = ("Config.toml", "[config]\ndockerfile = \"Dockerfile\"\nport = 8000\n");
+pub(crate) const CONFIG: (&str, &str) = (
+    "Config.toml",
+    "[config]\ndockerfile = \"Dockerfile\"\nport = 8000\n",
+);
 pub(crate) const DOCKERFILE: (&str, &str) = ("Dockerfile", "FROM busybox\nCOPY . /srv\n");
 
 /// A node's state, as far as fetching needs it.
@@ -36,8 +40,15 @@ impl Place {
             limits: FetchLimits::default(),
             policy: FetchPolicy {
                 file_allowed: false,
-                guard: GuardPolicy { allow_loopback: true, ..GuardPolicy::default() },
-                ssh: SshSettings { known_hosts: Vec::new(), key: None, agent: None },
+                guard: GuardPolicy {
+                    allow_loopback: true,
+                    ..GuardPolicy::default()
+                },
+                ssh: SshSettings {
+                    known_hosts: Vec::new(),
+                    key: None,
+                    agent: None,
+                },
             },
         }
     }
@@ -65,15 +76,35 @@ impl Place {
     }
 
     pub(crate) async fn fetch_ref(&self, url: &str, git_ref: &str) -> Result<Fetched, FetchError> {
-        self.run(FetchOrder { git_ref: Some(GitRef::parse(git_ref).unwrap()), ..self.order(url) }).await
+        self.run(FetchOrder {
+            git_ref: Some(GitRef::parse(git_ref).unwrap()),
+            ..self.order(url)
+        })
+        .await
     }
 
-    pub(crate) async fn fetch_commit(&self, url: &str, commit: &str) -> Result<Fetched, FetchError> {
-        self.run(FetchOrder { commit: Some(CommitId::parse(commit).unwrap()), ..self.order(url) }).await
+    pub(crate) async fn fetch_commit(
+        &self,
+        url: &str,
+        commit: &str,
+    ) -> Result<Fetched, FetchError> {
+        self.run(FetchOrder {
+            commit: Some(CommitId::parse(commit).unwrap()),
+            ..self.order(url)
+        })
+        .await
     }
 
-    pub(crate) async fn fetch_subdir(&self, url: &str, subdir: &str) -> Result<Fetched, FetchError> {
-        self.run(FetchOrder { subdir: Some(RepoPath::parse(subdir).unwrap()), ..self.order(url) }).await
+    pub(crate) async fn fetch_subdir(
+        &self,
+        url: &str,
+        subdir: &str,
+    ) -> Result<Fetched, FetchError> {
+        self.run(FetchOrder {
+            subdir: Some(RepoPath::parse(subdir).unwrap()),
+            ..self.order(url)
+        })
+        .await
     }
 
     pub(crate) async fn run(&self, order: FetchOrder) -> Result<Fetched, FetchError> {
@@ -83,14 +114,24 @@ impl Place {
     /// The error of a fetch, after which nothing may be left on the disk.
     pub(crate) async fn refused(&self, url: &str) -> FetchError {
         let error = self.fetch(url).await.expect_err("the fetch should fail");
-        assert!(!error.to_string().chars().any(|c| c.is_control() && c != '\n'), "{error}");
+        assert!(
+            !error
+                .to_string()
+                .chars()
+                .any(|c| c.is_control() && c != '\n'),
+            "{error}"
+        );
         error
     }
 
     /// What is in the directory of mirrors.
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(self.mirror_dir()) else { return Vec::new() };
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let Ok(entries) = std::fs::read_dir(self.mirror_dir()) else {
+            return Vec::new();
+        };
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     /// Fetches and writes the context; gives the entries of the tar.
@@ -105,7 +146,10 @@ impl Place {
 }
 
 pub(crate) fn child() -> ChildProgram {
-    ChildProgram { program: PathBuf::from(env!("CARGO_BIN_EXE_internal-fetch")), args: Vec::new() }
+    ChildProgram {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_internal-fetch")),
+        args: Vec::new(),
+    }
 }
 
 /// One entry of a tar.
@@ -132,7 +176,10 @@ pub(crate) fn entries(tar: &Path) -> Vec<Entry> {
                 kind: entry.header().entry_type(),
                 mode: entry.header().mode().unwrap(),
                 content,
-                link: entry.link_name().unwrap().map(|link| link.to_str().unwrap().to_owned()),
+                link: entry
+                    .link_name()
+                    .unwrap()
+                    .map(|link| link.to_str().unwrap().to_owned()),
             }
         })
         .collect()
@@ -151,7 +198,14 @@ pub(crate) fn git_in(folder: &Path, arguments: &[&str], input: &[u8]) -> String 
     use std::io::Write;
     let mut child = std::process::Command::new("git")
         .current_dir(folder)
-        .args(["-c", "user.name=Test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false"])
+        .args([
+            "-c",
+            "user.name=Test",
+            "-c",
+            "user.email=test@example.invalid",
+            "-c",
+            "commit.gpgsign=false",
+        ])
         .args(["-c", "protocol.file.allow=always"])
         .args(arguments)
         .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -174,7 +228,17 @@ pub(crate) fn bare(repository: &Repository) -> PathBuf {
 /// Makes `tree` the whole of a new commit on main and pushes it, whatever Git thinks of it.
 pub(crate) fn push_tree(repository: &Repository, tree: &str) -> String {
     let commit = git(repository, &["commit-tree", tree, "-m", "raw"], b"");
-    git(repository, &["push", "--quiet", "--force", bare(repository).to_str().unwrap(), &format!("{commit}:refs/heads/main")], b"");
+    git(
+        repository,
+        &[
+            "push",
+            "--quiet",
+            "--force",
+            bare(repository).to_str().unwrap(),
+            &format!("{commit}:refs/heads/main"),
+        ],
+        b"",
+    );
     commit
 }
 

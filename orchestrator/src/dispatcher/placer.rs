@@ -28,7 +28,10 @@ impl Placer {
     pub(crate) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.place_all().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "revisions could not be placed; trying again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "revisions could not be placed; trying again"
+                );
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -42,8 +45,13 @@ impl Placer {
     async fn place_all(&self) -> Result<(), StoreError> {
         let mut after: Option<RevisionId> = None;
         loop {
-            let claim = self.store.claim_requested(self.me, after, BATCH, LEASE).await?;
-            let Some(last) = claim.revisions.last() else { return Ok(()) };
+            let claim = self
+                .store
+                .claim_requested(self.me, after, BATCH, LEASE)
+                .await?;
+            let Some(last) = claim.revisions.last() else {
+                return Ok(());
+            };
             after = Some(last.id);
             self.place_batch(&claim).await?;
         }
@@ -54,11 +62,18 @@ impl Placer {
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {
-            let wish = Wish { pinned: revision.pinned_node.clone(), current: revision.current_node };
+            let wish = Wish {
+                pinned: revision.pinned_node.clone(),
+                current: revision.current_node,
+            };
             match place(&wish, &nodes) {
                 Placement::On(node_id) => {
                     count(&mut nodes, node_id);
-                    assignments.push(Assignment { revision_id: revision.id, deployment_id: revision.deployment_id, node_id });
+                    assignments.push(Assignment {
+                        revision_id: revision.id,
+                        deployment_id: revision.deployment_id,
+                        node_id,
+                    });
                 }
                 Placement::Wait(why) => waiting.push((revision.id, why)),
             }
@@ -66,7 +81,8 @@ impl Placer {
         self.store.requested_wait(claim.token, &waiting).await?;
         let dispatched = self.store.dispatch(claim.token, &assignments).await?;
         if !dispatched.steps.is_empty() {
-            metrics::counter!("longshore_revisions_dispatched_total").increment(dispatched.steps.len() as u64);
+            metrics::counter!("longshore_revisions_dispatched_total")
+                .increment(dispatched.steps.len() as u64);
             self.wake.publisher.notify_one();
             self.events.steps(dispatched.steps);
         }

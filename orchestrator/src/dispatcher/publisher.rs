@@ -34,14 +34,20 @@ impl Publisher {
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         if let Err(error) = self.store.work_republish().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "what was sent before this start is sent again a little later");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "what was sent before this start is sent again a little later"
+            );
         }
         while !stop.is_cancelled() {
             match self.publish_due().await {
                 // There may be more.
                 Ok(Sent::All) => continue,
                 Ok(Sent::Nothing | Sent::NotAll) => {}
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "work requests could not be sent; trying again"),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "work requests could not be sent; trying again"
+                ),
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -60,18 +66,30 @@ impl Publisher {
         let outcomes = join_all(messages.into_iter().map(|message| self.publish(message))).await;
         let (mut sent, mut unsent): (Vec<WorkId>, Vec<WorkId>) = (Vec::new(), Vec::new());
         for (ids, is_sent) in outcomes {
-            if is_sent { sent.extend(ids) } else { unsent.extend(ids) }
+            if is_sent {
+                sent.extend(ids)
+            } else {
+                unsent.extend(ids)
+            }
         }
         self.store.work_unpublished(token, &unsent).await?;
         self.store.work_published(token, &sent).await?;
         metrics::counter!("longshore_work_published_total").increment(sent.len() as u64);
-        Ok(if unsent.is_empty() { Sent::All } else { Sent::NotAll })
+        Ok(if unsent.is_empty() {
+            Sent::All
+        } else {
+            Sent::NotAll
+        })
     }
 
     async fn publish(&self, message: Message) -> (Vec<WorkId>, bool) {
         let ids = message.requests.iter().map(|request| request.id).collect();
         let body = encode(&message.requests);
-        match self.bus.publish(Address::Work(message.node.clone()), body).await {
+        match self
+            .bus
+            .publish(Address::Work(message.node.clone()), body)
+            .await
+        {
             Ok(()) => (ids, true),
             Err(error) => {
                 tracing::warn!(node.name = %message.node, %error, "work for node {} was not sent; it is sent again", message.node);
@@ -87,7 +105,9 @@ impl Publisher {
     async fn declare(&self, node: &NodeName) {
         match self.bus.declare_work_queue(node).await {
             Ok(()) => self.wake.publisher.notify_one(),
-            Err(error) => tracing::warn!(node.name = %node, %error, "the work queue of node {node} could not be declared"),
+            Err(error) => {
+                tracing::warn!(node.name = %node, %error, "the work queue of node {node} could not be declared")
+            }
         }
     }
 }
@@ -115,8 +135,13 @@ fn messages(due: Vec<PublishableWork>) -> Vec<Message> {
     by_node
         .into_iter()
         .flat_map(|(node, requests)| {
-            let chunks: Vec<Message> =
-                requests.chunks(MESSAGE).map(|chunk| Message { node: node.clone(), requests: chunk.to_vec() }).collect();
+            let chunks: Vec<Message> = requests
+                .chunks(MESSAGE)
+                .map(|chunk| Message {
+                    node: node.clone(),
+                    requests: chunk.to_vec(),
+                })
+                .collect();
             chunks
         })
         .collect()

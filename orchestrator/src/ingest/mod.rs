@@ -50,7 +50,11 @@ impl Ingest {
                 Ok(reports) => batch.push(Opened { delivery, reports }),
                 Err(error) => bury(delivery, &error.to_string()).await,
             }
-            next = if batch.len() < BATCH { consumer.try_next() } else { None };
+            next = if batch.len() < BATCH {
+                consumer.try_next()
+            } else {
+                None
+            };
         }
         batch
     }
@@ -61,17 +65,27 @@ impl Ingest {
     async fn settle(&self, batch: Vec<Opened>, stop: &CancellationToken) {
         let mut is_said = false;
         loop {
-            match self.apply(batch.iter().flat_map(|opened| &opened.reports)).await {
+            match self
+                .apply(batch.iter().flat_map(|opened| &opened.reports))
+                .await
+            {
                 Ok(()) => return acknowledge(batch).await,
                 Err(error) if error.is_about_the_data() => {
                     return self.settle_one_by_one(batch, error).await;
                 }
                 Err(error) => {
                     if !is_said {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "reports could not be recorded yet; trying again");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "reports could not be recorded yet; trying again"
+                        );
                         is_said = true;
                     }
-                    if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                    if stop
+                        .run_until_cancelled(tokio::time::sleep(PAUSE))
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                 }
@@ -81,17 +95,25 @@ impl Ingest {
 
     /// One of them cannot be recorded, ever: the others must not wait for it.
     async fn settle_one_by_one(&self, batch: Vec<Opened>, error: StoreError) {
-        tracing::error!(error = &error as &dyn std::error::Error, "a batch of reports was refused; applying them one by one");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a batch of reports was refused; applying them one by one"
+        );
         for opened in batch {
             match self.apply(opened.reports.iter()).await {
                 Ok(()) => acknowledge(vec![opened]).await,
-                Err(error) if error.is_about_the_data() => bury(opened.delivery, &error.to_string()).await,
+                Err(error) if error.is_about_the_data() => {
+                    bury(opened.delivery, &error.to_string()).await
+                }
                 Err(_) => opened.delivery.requeue().await,
             }
         }
     }
 
-    async fn apply<'a>(&self, reports: impl Iterator<Item = &'a NodeReport>) -> Result<(), StoreError> {
+    async fn apply<'a>(
+        &self,
+        reports: impl Iterator<Item = &'a NodeReport>,
+    ) -> Result<(), StoreError> {
         let sorted = Sorted::of(reports);
         let applied = self.store.reports_apply(&sorted.statuses).await?;
         self.announce(applied);
@@ -106,8 +128,14 @@ impl Ingest {
 
     fn announce(&self, applied: ReportsApplied) {
         metrics::counter!("longshore_reports_applied_total").increment(applied.steps.len() as u64);
-        for (reason, count) in applied.ignored.by_reason().into_iter().filter(|(_, count)| *count > 0) {
-            metrics::counter!("longshore_reports_ignored_total", "reason" => reason).increment(count);
+        for (reason, count) in applied
+            .ignored
+            .by_reason()
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+        {
+            metrics::counter!("longshore_reports_ignored_total", "reason" => reason)
+                .increment(count);
         }
         if applied.steps.iter().any(|step| !step.status.is_open()) {
             // A deployment that was busy may have a newer revision that waits, or something to clean up.
@@ -128,12 +156,19 @@ async fn acknowledge(batch: Vec<Opened>) {
     let answers = join_all(batch.into_iter().map(|opened| opened.delivery.ack())).await;
     let late = answers.into_iter().filter(|is_ours| !is_ours).count();
     if late > 0 {
-        tracing::debug!(late, "acknowledgements came too late; the reports come again and change nothing");
+        tracing::debug!(
+            late,
+            "acknowledgements came too late; the reports come again and change nothing"
+        );
     }
 }
 
 async fn bury(delivery: Delivery, reason: &str) {
-    tracing::warn!(reason, bytes = delivery.body.len(), "a report was not understood; it is kept among the dead letters");
+    tracing::warn!(
+        reason,
+        bytes = delivery.body.len(),
+        "a report was not understood; it is kept among the dead letters"
+    );
     metrics::counter!("longshore_dead_letters_total", "queue" => "deployment").increment(1);
     delivery.dead(reason).await;
 }

@@ -40,7 +40,8 @@ pub use revise::{NewRevision, RollbackTo};
 pub use work::PublishableWork;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
 };
 use shared::id::StoreIncarnation;
 use sql::Sql;
@@ -68,7 +69,10 @@ struct Inner {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("backend", &self.inner.backend).field("incarnation", &self.inner.incarnation).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("backend", &self.inner.backend)
+            .field("incarnation", &self.inner.incarnation)
+            .finish_non_exhaustive()
     }
 }
 
@@ -86,7 +90,9 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         match tokio::time::timeout(PING_TIMEOUT, self.inner.db.ping()).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(StoreError::Silent { waited: PING_TIMEOUT }),
+            Err(_) => Err(StoreError::Silent {
+                waited: PING_TIMEOUT,
+            }),
         }
     }
 
@@ -106,12 +112,20 @@ impl Store {
             DbBackend::Sqlite => {
                 let turn = self.inner.writer.lock().await;
                 // A transaction that begins as a reader and then writes can fail half-way.
-                let options =
-                    TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+                let options = TransactionOptions {
+                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                    ..Default::default()
+                };
                 let tx = self.inner.db.begin_with_options(options).await?;
-                Ok(Tx { tx, _turn: Some(turn) })
+                Ok(Tx {
+                    tx,
+                    _turn: Some(turn),
+                })
             }
-            _ => Ok(Tx { tx: self.inner.db.begin().await?, _turn: None }),
+            _ => Ok(Tx {
+                tx: self.inner.db.begin().await?,
+                _turn: None,
+            }),
         }
     }
 }

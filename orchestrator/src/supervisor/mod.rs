@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 /// A node that is silent for longer is lost: four heartbeats and a little.
-pub const NODE_SILENCE: Duration = Duration::from_secs(20);
+pub(crate) const NODE_SILENCE: Duration = Duration::from_secs(20);
 /// How long a node may take to take a cancel, before it is settled without it.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a report waits for its predecessor.
@@ -40,7 +40,10 @@ impl Supervisor {
                 && was_well
             {
                 // Said once; what fails is tried again each round.
-                tracing::warn!(error = error as &dyn std::error::Error, "the database does not answer; trying again");
+                tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "the database does not answer; trying again"
+                );
             }
             if round.is_err() {
                 // Heartbeats could not be recorded meanwhile: silence proves nothing.

@@ -21,7 +21,9 @@ pub(super) async fn run(telemetry: &Telemetry, mut consumer: Consumer) {
             // The broker was away and may have come back empty.
             queues.declared.clear();
         }
-        queues.declare(telemetry, beats.iter().map(|beat| &beat.node)).await;
+        queues
+            .declare(telemetry, beats.iter().map(|beat| &beat.node))
+            .await;
         apply(telemetry, &beats).await;
     }
 }
@@ -40,7 +42,10 @@ async fn apply(telemetry: &Telemetry, beats: &[Heartbeat]) {
             }
         }
         // The next heartbeats come within seconds.
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "heartbeats were not recorded"),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "heartbeats were not recorded"
+        ),
     }
 }
 
@@ -60,7 +65,9 @@ impl Queues {
                 Ok(()) => {
                     self.declared.insert(node.clone());
                 }
-                Err(error) => tracing::warn!(node.name = %node, %error, "the work queue of node {node} could not be declared yet"),
+                Err(error) => {
+                    tracing::warn!(node.name = %node, %error, "the work queue of node {node} could not be declared yet")
+                }
             }
         }
     }

@@ -15,7 +15,11 @@ pub(super) async fn run(telemetry: &Telemetry, mut consumer: Consumer) {
         if let Err(error) = store(telemetry, &sorted.build_lines, &sorted.build_ends).await {
             // Nothing is decided by a log line; the log has a hole that its reader steps over.
             let lines = sorted.build_lines.len();
-            tracing::warn!(error = &error as &dyn std::error::Error, lines, "lines of build logs were not stored");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                lines,
+                "lines of build logs were not stored"
+            );
         }
         for revision_id in sorted.build_logs {
             telemetry.hub.build_log_grew(revision_id);
@@ -54,12 +58,19 @@ impl Sorted {
                     }
                     LogSubject::Service(stream) => sorted.service_lines.push((stream, line)),
                 },
-                TelemetryItem::LogEnd { subject: LogSubject::Build { revision_id, epoch }, lines } => {
+                TelemetryItem::LogEnd {
+                    subject: LogSubject::Build { revision_id, epoch },
+                    lines,
+                } => {
                     sorted.build_logs.insert(revision_id);
                     sorted.build_ends.push((revision_id, epoch, lines));
                 }
                 // A reader's log has no end of its own: its wish is renewed for as long as it reads.
-                TelemetryItem::LogEnd { subject: LogSubject::Service(_), .. } | TelemetryItem::Heartbeat(_) => {}
+                TelemetryItem::LogEnd {
+                    subject: LogSubject::Service(_),
+                    ..
+                }
+                | TelemetryItem::Heartbeat(_) => {}
             }
         }
         sorted

@@ -32,9 +32,21 @@ impl Telemetry {
     /// # Errors
     /// When the bus refuses for good.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BusError> {
-        let beats = self.bus.consume(Subscription::Telemetry(vec![TelemetryTopic::Heartbeat]), PREFETCH).await?;
-        let lines = self.bus.consume(Subscription::Telemetry(vec![TelemetryTopic::Log]), PREFETCH).await?;
-        let _ = stop.run_until_cancelled(join(heartbeats::run(&self, beats), logs::run(&self, lines))).await;
+        let beats = self
+            .bus
+            .consume(
+                Subscription::Telemetry(vec![TelemetryTopic::Heartbeat]),
+                PREFETCH,
+            )
+            .await?;
+        let lines = self
+            .bus
+            .consume(Subscription::Telemetry(vec![TelemetryTopic::Log]), PREFETCH)
+            .await?;
+        // On the heap: together they are larger than a task's frame should be.
+        let heartbeats = Box::pin(heartbeats::run(&self, beats));
+        let logs = Box::pin(logs::run(&self, lines));
+        let _ = stop.run_until_cancelled(join(heartbeats, logs)).await;
         Ok(())
     }
 }
@@ -45,7 +57,9 @@ impl Telemetry {
 async fn take(consumer: &mut Consumer) -> Option<Vec<TelemetryItem>> {
     let mut items = open(consumer.next().await?).await;
     for _ in 1..PREFETCH {
-        let Some(delivery) = consumer.try_next() else { break };
+        let Some(delivery) = consumer.try_next() else {
+            break;
+        };
         items.extend(open(delivery).await);
     }
     Some(items)

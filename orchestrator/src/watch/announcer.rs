@@ -26,8 +26,18 @@ pub(crate) struct Announcer {
 }
 
 impl Announcer {
-    pub(crate) fn new(hub: Hub, bus: Arc<dyn Bus>, recorded: RecordedEvents, me: OrchestratorId) -> Self {
-        Self { hub, bus, recorded, me }
+    pub(crate) fn new(
+        hub: Hub,
+        bus: Arc<dyn Bus>,
+        recorded: RecordedEvents,
+        me: OrchestratorId,
+    ) -> Self {
+        Self {
+            hub,
+            bus,
+            recorded,
+            me,
+        }
     }
 
     /// Runs until `stop`.
@@ -35,9 +45,17 @@ impl Announcer {
     /// # Errors
     /// When the bus refuses for good.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BusError> {
-        let Self { hub, bus, recorded, me } = self;
+        let Self {
+            hub,
+            bus,
+            recorded,
+            me,
+        } = self;
         let others = bus.consume(Subscription::Events, PREFETCH).await?;
-        let options = BatchOptions { backlog: BACKLOG, ..BatchOptions::default() };
+        let options = BatchOptions {
+            backlog: BACKLOG,
+            ..BatchOptions::default()
+        };
         let out = Batcher::start(bus, Address::Events, options);
         let telling = tell(recorded, &hub, &out, me);
         let hearing = hear(others, &hub, me);
@@ -46,7 +64,12 @@ impl Announcer {
     }
 }
 
-async fn tell(mut recorded: RecordedEvents, hub: &Hub, out: &Batcher<Announcement>, me: OrchestratorId) {
+async fn tell(
+    mut recorded: RecordedEvents,
+    hub: &Hub,
+    out: &Batcher<Announcement>,
+    me: OrchestratorId,
+) {
     while let Some(event) = recorded.recv().await {
         hub.tell(event.clone());
         if out.offer(Announcement { origin: me, event }).is_err() {
@@ -59,7 +82,10 @@ async fn hear(mut others: shared::bus::Consumer, hub: &Hub, me: OrchestratorId) 
     while let Some(delivery) = others.next().await {
         match decode::<Announcement>(&delivery.body) {
             Ok(announcements) => {
-                for announcement in announcements.into_iter().filter(|announcement| announcement.origin != me) {
+                for announcement in announcements
+                    .into_iter()
+                    .filter(|announcement| announcement.origin != me)
+                {
                     hub.tell(announcement.event);
                 }
                 delivery.ack().await;

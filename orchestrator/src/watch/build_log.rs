@@ -7,8 +7,8 @@
 use super::LogLineView;
 use super::hub::Hub;
 use crate::error::CommandError;
-use crate::store::{BuildLogLine, BuildLogPosition, BuildLogState, Store};
 use crate::query::Queries;
+use crate::store::{BuildLogLine, BuildLogPosition, BuildLogState, Store};
 use futures::stream::{self, BoxStream, StreamExt};
 use shared::id::RevisionId;
 use shared::message::StatusEvent;
@@ -47,7 +47,10 @@ pub(super) async fn follow(
         settled_since: None,
     };
     reader.settled_epoch().await?;
-    Ok(stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|line| (line, reader))) }).boxed())
+    Ok(stream::try_unfold(reader, |mut reader| async move {
+        Ok(reader.next().await?.map(|line| (line, reader)))
+    })
+    .boxed())
 }
 
 /// One reader's place.
@@ -69,8 +72,16 @@ impl Reader {
         loop {
             if let Some(line) = self.waiting.pop_front() {
                 self.told += 1;
-                let BuildLogLine { at, stream, text, .. } = line;
-                return Ok(Some(LogLineView { seq: self.told, at, stream, service: None, text }));
+                let BuildLogLine {
+                    at, stream, text, ..
+                } = line;
+                return Ok(Some(LogLineView {
+                    seq: self.told,
+                    at,
+                    stream,
+                    service: None,
+                    text,
+                }));
             }
             // Asked before reading: what is stored until a log has ended is read below.
             let end = self.end().await?;
@@ -86,8 +97,14 @@ impl Reader {
 
     /// Reads what comes next; `false` when there is nothing to tell yet.
     async fn read(&mut self) -> Result<bool, CommandError> {
-        let page = self.store.build_log_page(self.revision_id, self.position, PAGE).await?;
-        let has_patience = self.stuck_since.is_none_or(|since| since.elapsed() < PATIENCE) && self.settled_since.is_none();
+        let page = self
+            .store
+            .build_log_page(self.revision_id, self.position, PAGE)
+            .await?;
+        let has_patience = self
+            .stuck_since
+            .is_none_or(|since| since.elapsed() < PATIENCE)
+            && self.settled_since.is_none();
         let is_stuck = !page.is_empty();
         for line in page {
             if has_patience && !follows(self.position, line.position) {
@@ -121,7 +138,10 @@ impl Reader {
         let states = self.store.build_log_states(self.revision_id).await?;
         Ok(match states.iter().find(|state| state.epoch == epoch) {
             Some(state) if state.cut => End::Here,
-            Some(BuildLogState { ended_at_line: Some(seq), .. }) => End::After(BuildLogPosition { epoch, seq: *seq }),
+            Some(BuildLogState {
+                ended_at_line: Some(seq),
+                ..
+            }) => End::After(BuildLogPosition { epoch, seq: *seq }),
             _ => End::Unknown,
         })
     }
@@ -138,7 +158,9 @@ impl Reader {
     /// The revision's attempt once it is on its way no longer; none while it is.
     async fn settled_epoch(&self) -> Result<Option<i32>, CommandError> {
         let mut revisions = self.queries.revisions_by_ids(&[self.revision_id]).await?;
-        let revision = revisions.remove(&self.revision_id).ok_or_else(|| CommandError::not_found("revision", self.revision_id))?;
+        let revision = revisions
+            .remove(&self.revision_id)
+            .ok_or_else(|| CommandError::not_found("revision", self.revision_id))?;
         Ok((!revision.status.is_open()).then_some(revision.epoch))
     }
 
@@ -157,7 +179,10 @@ impl Reader {
 }
 
 /// A hint about this log, or so many that one of them may have been.
-fn is_hint<T>(received: Result<T, broadcast::error::RecvError>, is_ours: impl Fn(&T) -> bool) -> bool {
+fn is_hint<T>(
+    received: Result<T, broadcast::error::RecvError>,
+    is_ours: impl Fn(&T) -> bool,
+) -> bool {
     received.map_or(true, |hint| is_ours(&hint))
 }
 
@@ -175,7 +200,8 @@ enum End {
 /// Whether no line is missing between the two. A node that begins an attempt again after a restart
 /// begins its log at the next full [`shared::message::LOG_TRY`].
 fn follows(last: BuildLogPosition, next: BuildLogPosition) -> bool {
-    (last.epoch == next.epoch && next.seq == last.seq + 1) || next.seq % shared::message::LOG_TRY == 1
+    (last.epoch == next.epoch && next.seq == last.seq + 1)
+        || next.seq % shared::message::LOG_TRY == 1
 }
 
 #[cfg(test)]

@@ -50,7 +50,9 @@ impl Hub {
             build_logs: broadcast::Sender::new(LOG_BACKLOG),
             readers: Mutex::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Tells followers of a recorded change. That nobody follows is no error.
@@ -69,8 +71,13 @@ impl Hub {
     /// Passes a line on to the reader of a service log; a line for nobody is dropped.
     pub(crate) fn service_line(&self, stream: StreamId, line: LogLine) {
         let mut readers = self.readers();
-        let Some(reader) = readers.get_mut(&stream) else { return };
-        let line = ServiceLine { line, left_out_before: reader.left_out };
+        let Some(reader) = readers.get_mut(&stream) else {
+            return;
+        };
+        let line = ServiceLine {
+            line,
+            left_out_before: reader.left_out,
+        };
         reader.left_out = match reader.lines.try_send(line) {
             Ok(()) => 0,
             Err(_) => reader.left_out + 1,
@@ -93,12 +100,21 @@ impl Hub {
     pub(super) fn reader(&self, stream: StreamId) -> (mpsc::Receiver<ServiceLine>, ReaderGuard) {
         let (lines, receiver) = mpsc::channel(SERVICE_LOG_BACKLOG);
         self.readers().insert(stream, Reader { lines, left_out: 0 });
-        (receiver, ReaderGuard { hub: self.clone(), stream })
+        (
+            receiver,
+            ReaderGuard {
+                hub: self.clone(),
+                stream,
+            },
+        )
     }
 
     fn readers(&self) -> MutexGuard<'_, HashMap<StreamId, Reader>> {
         // Nothing in here can panic half-way through a change.
-        self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +138,14 @@ mod tests {
 
     fn line(stream: StreamId, seq: i64) -> LogLine {
         let subject = LogSubject::Service(stream);
-        LogLine { subject, source: None, seq, at: chrono::Utc::now(), stream: LogStream::Stdout, text: "x".to_owned() }
+        LogLine {
+            subject,
+            source: None,
+            seq,
+            at: chrono::Utc::now(),
+            stream: LogStream::Stdout,
+            text: "x".to_owned(),
+        }
     }
 
     #[tokio::test]

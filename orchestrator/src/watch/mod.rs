@@ -65,7 +65,12 @@ impl std::fmt::Debug for Watch {
 
 impl Watch {
     pub(crate) fn new(store: Store, bus: Arc<dyn Bus>) -> Self {
-        Self { queries: Queries::new(store.clone()), store, bus, hub: Hub::new() }
+        Self {
+            queries: Queries::new(store.clone()),
+            store,
+            bus,
+            hub: Hub::new(),
+        }
     }
 
     /// Where the loops say what happened.
@@ -78,12 +83,15 @@ impl Watch {
         &self,
         deployment: Option<DeploymentId>,
     ) -> impl Stream<Item = Result<Arc<StatusEvent>, Lagged>> + Send + 'static + use<> {
-        let is_wanted = move |event: &Arc<StatusEvent>| deployment.is_none_or(|id| event.deployment_id == id);
+        let is_wanted =
+            move |event: &Arc<StatusEvent>| deployment.is_none_or(|id| event.deployment_id == id);
         from_now_on(self.hub.statuses(), is_wanted)
     }
 
     /// Nodes whose rows changed, from now on.
-    pub fn node_changes(&self) -> impl Stream<Item = Result<NodeId, Lagged>> + Send + 'static + use<> {
+    pub fn node_changes(
+        &self,
+    ) -> impl Stream<Item = Result<NodeId, Lagged>> + Send + 'static + use<> {
         from_now_on(self.hub.nodes(), |_| true)
     }
 
@@ -95,7 +103,13 @@ impl Watch {
         &self,
         revision_id: RevisionId,
     ) -> Result<BoxStream<'static, Result<LogLineView, CommandError>>, CommandError> {
-        build_log::follow(self.store.clone(), self.queries.clone(), &self.hub, revision_id).await
+        build_log::follow(
+            self.store.clone(),
+            self.queries.clone(),
+            &self.hub,
+            revision_id,
+        )
+        .await
     }
 
     /// What a deployment's services print: the last `tail` lines, then live, until the reader goes away.
@@ -109,8 +123,14 @@ impl Watch {
         service: Option<String>,
         tail: u32,
     ) -> Result<BoxStream<'static, Result<LogLineView, CommandError>>, CommandError> {
-        let service = service.map(|name| ServiceName::parse(&name).map_err(|_| CommandError::not_found("service", name)));
-        let wish = Wish { deployment_id, service: service.transpose()?, tail };
+        let service = service.map(|name| {
+            ServiceName::parse(&name).map_err(|_| CommandError::not_found("service", name))
+        });
+        let wish = Wish {
+            deployment_id,
+            service: service.transpose()?,
+            tail,
+        };
         let means = Means {
             hub: self.hub.clone(),
             bus: Arc::clone(&self.bus),
@@ -126,14 +146,21 @@ fn from_now_on<T: Clone + Send + 'static>(
     receiver: broadcast::Receiver<T>,
     is_wanted: impl Fn(&T) -> bool + Send + 'static,
 ) -> impl Stream<Item = Result<T, Lagged>> + Send + 'static {
-    futures::stream::unfold((receiver, is_wanted), |(mut receiver, is_wanted)| async move {
-        loop {
-            match receiver.recv().await {
-                Ok(event) if is_wanted(&event) => return Some((Ok(event), (receiver, is_wanted))),
-                Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => return Some((Err(Lagged { missed }), (receiver, is_wanted))),
-                Err(RecvError::Closed) => return None,
+    futures::stream::unfold(
+        (receiver, is_wanted),
+        |(mut receiver, is_wanted)| async move {
+            loop {
+                match receiver.recv().await {
+                    Ok(event) if is_wanted(&event) => {
+                        return Some((Ok(event), (receiver, is_wanted)));
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(missed)) => {
+                        return Some((Err(Lagged { missed }), (receiver, is_wanted)));
+                    }
+                    Err(RecvError::Closed) => return None,
+                }
             }
-        }
-    })
+        },
+    )
 }

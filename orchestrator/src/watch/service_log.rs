@@ -39,14 +39,20 @@ pub(super) struct Means {
 }
 
 /// Starts to follow.
-pub(super) async fn follow(means: Means, wish: Wish) -> Result<BoxStream<'static, Result<LogLineView, CommandError>>, CommandError> {
+pub(super) async fn follow(
+    means: Means,
+    wish: Wish,
+) -> Result<BoxStream<'static, Result<LogLineView, CommandError>>, CommandError> {
     check_service(&means, &wish).await?;
     let stream = StreamId::new();
     let (lines, place) = means.hub.reader(stream);
     let mut follower = Follower {
         renew: tokio::time::interval(RENEW),
         // Dropped with the follower, it says goodbye to the node.
-        farewell: Farewell { bus: Arc::clone(&means.bus), last: None },
+        farewell: Farewell {
+            bus: Arc::clone(&means.bus),
+            last: None,
+        },
         means,
         wish,
         stream,
@@ -55,7 +61,9 @@ pub(super) async fn follow(means: Means, wish: Wish) -> Result<BoxStream<'static
         waiting: VecDeque::new(),
         told: 0,
     };
-    follower.renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    follower
+        .renew
+        .set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first renewal tells whether there is anything to follow, and where.
     follower.renew.tick().await;
     follower.renew().await?;
@@ -67,10 +75,16 @@ pub(super) async fn follow(means: Means, wish: Wish) -> Result<BoxStream<'static
 }
 
 async fn check_service(means: &Means, wish: &Wish) -> Result<(), CommandError> {
-    let Some(name) = &wish.service else { return Ok(()) };
+    let Some(name) = &wish.service else {
+        return Ok(());
+    };
     let mut services = means.queries.services_of(&[wish.deployment_id]).await?;
     let services = services.remove(&wish.deployment_id).unwrap_or_default();
-    if services.iter().any(|service| service.name == *name) { Ok(()) } else { Err(CommandError::not_found("service", name)) }
+    if services.iter().any(|service| service.name == *name) {
+        Ok(())
+    } else {
+        Err(CommandError::not_found("service", name))
+    }
 }
 
 /// One reader.
@@ -91,7 +105,10 @@ impl Follower {
         loop {
             if let Some(line) = self.waiting.pop_front() {
                 self.told += 1;
-                return Ok(LogLineView { seq: self.told, ..line });
+                return Ok(LogLineView {
+                    seq: self.told,
+                    ..line
+                });
             }
             tokio::select! {
                 // The hub holds the other end for as long as this reader has its place.
@@ -101,20 +118,53 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, ServiceLine { line, left_out_before }: ServiceLine) {
+    fn take(
+        &mut self,
+        ServiceLine {
+            line,
+            left_out_before,
+        }: ServiceLine,
+    ) {
         if left_out_before > 0 {
             let text = format!("({left_out_before} lines left out: this reader reads too slowly)");
-            self.waiting.push_back(LogLineView { seq: 0, at: line.at, stream: LogStream::System, service: None, text });
+            self.waiting.push_back(LogLineView {
+                seq: 0,
+                at: line.at,
+                stream: LogStream::System,
+                service: None,
+                text,
+            });
         }
         let service = line.source.map(|source| source.service.to_string());
-        self.waiting.push_back(LogLineView { seq: 0, at: line.at, stream: line.stream, service, text: line.text });
+        self.waiting.push_back(LogLineView {
+            seq: 0,
+            at: line.at,
+            stream: line.stream,
+            service,
+            text: line.text,
+        });
     }
 
     /// Tells the node that the deployment is on now that somebody reads.
     async fn renew(&mut self) -> Result<(), CommandError> {
-        let Some((node, request)) = self.order().await? else { return Ok(()) };
-        self.farewell.last = Some((node.clone(), WorkRequest { action: WorkAction::UnfollowLogs { stream: self.stream }, ..request.clone() }));
-        if let Err(error) = self.means.bus.publish(Address::Work(node), encode(&[request])).await {
+        let Some((node, request)) = self.order().await? else {
+            return Ok(());
+        };
+        self.farewell.last = Some((
+            node.clone(),
+            WorkRequest {
+                action: WorkAction::UnfollowLogs {
+                    stream: self.stream,
+                },
+                ..request.clone()
+            },
+        ));
+        if let Err(error) = self
+            .means
+            .bus
+            .publish(Address::Work(node), encode(&[request]))
+            .await
+        {
             tracing::debug!(stream = %self.stream, %error, "a wish to follow a service log was not told; it is told again");
         }
         Ok(())
@@ -123,12 +173,28 @@ impl Follower {
     async fn order(&self) -> Result<Option<(NodeName, WorkRequest)>, CommandError> {
         let id = self.wish.deployment_id;
         let queries = &self.means.queries;
-        let deployment = queries.deployment_by_id(id).await?.ok_or_else(|| CommandError::not_found("deployment", id))?;
-        let nothing = || CommandError::conflict(format!("deployment {} has not run yet: it has a build log only", deployment.name));
+        let deployment = queries
+            .deployment_by_id(id)
+            .await?
+            .ok_or_else(|| CommandError::not_found("deployment", id))?;
+        let nothing = || {
+            CommandError::conflict(format!(
+                "deployment {} has not run yet: it has a build log only",
+                deployment.name
+            ))
+        };
         let revision = deployment.active_revision_id.ok_or_else(nothing)?;
-        let revision = queries.revisions_by_ids(&[revision]).await?.remove(&revision).ok_or_else(nothing)?;
+        let revision = queries
+            .revisions_by_ids(&[revision])
+            .await?
+            .remove(&revision)
+            .ok_or_else(nothing)?;
         let node = revision.node_id.ok_or_else(nothing)?;
-        let node = queries.nodes_by_ids(&[node]).await?.remove(&node).ok_or_else(nothing)?;
+        let node = queries
+            .nodes_by_ids(&[node])
+            .await?
+            .remove(&node)
+            .ok_or_else(nothing)?;
         if node.status == NodeStatus::Lost {
             // Wishes would pile up in its queue. When it is back, the next renewal reaches it.
             return Ok(None);
@@ -161,7 +227,9 @@ struct Farewell {
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        let Some((node, request)) = self.last.take() else { return };
+        let Some((node, request)) = self.last.take() else {
+            return;
+        };
         let bus = Arc::clone(&self.bus);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

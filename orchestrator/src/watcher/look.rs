@@ -65,7 +65,9 @@ impl LookError {
 
 impl From<std::io::Error> for LookError {
     fn from(error: std::io::Error) -> Self {
-        Self::Machine { detail: error.to_string() }
+        Self::Machine {
+            detail: error.to_string(),
+        }
     }
 }
 
@@ -89,13 +91,20 @@ pub(crate) struct ChildLook {
 impl Look for ChildLook {
     async fn look(&self, target: &Target) -> Result<CommitId, LookError> {
         // The guard stands in the child; what needs no connection is refused without one.
-        let refused = |error: shared::source::GitUrlError| LookError::Refused { detail: error.to_string() };
-        target.url.check_scheme(self.policy.file_allowed).map_err(refused)?;
+        let refused = |error: shared::source::GitUrlError| LookError::Refused {
+            detail: error.to_string(),
+        };
+        target
+            .url
+            .check_scheme(self.policy.file_allowed)
+            .map_err(refused)?;
         match tokio::time::timeout(self.limit, self.ask(target)).await {
             Ok(Ok(RefAnswer::Found { commit })) => Ok(commit),
             Ok(Ok(RefAnswer::Failed { detail })) => Err(LookError::Refused { detail }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(LookError::Timeout { seconds: self.limit.as_secs() }),
+            Err(_) => Err(LookError::Timeout {
+                seconds: self.limit.as_secs(),
+            }),
         }
     }
 }
@@ -103,7 +112,12 @@ impl Look for ChildLook {
 impl ChildLook {
     /// Asks children of this program, which may go where `policy` lets them.
     pub(crate) fn new(program: PathBuf, policy: FetchPolicy) -> Self {
-        Self { program, args: vec![LS_REMOTE_COMMAND.into()], policy, limit: LIMIT }
+        Self {
+            program,
+            args: vec![LS_REMOTE_COMMAND.into()],
+            policy,
+            limit: LIMIT,
+        }
     }
 
     /// Dropping this kills the child.
@@ -118,10 +132,14 @@ impl ChildLook {
         let mut line = serde_json::to_vec(&question).map_err(std::io::Error::from)?;
         line.push(b'\n');
         // The child's home: empty but for what it keeps there itself. Goes when the child goes.
-        let home = tempfile::Builder::new().prefix("longshore-look-").tempdir()?;
+        let home = tempfile::Builder::new()
+            .prefix("longshore-look-")
+            .tempdir()?;
         let mut child = self.command(home.path()).spawn()?;
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(LookError::Machine { detail: "the child process has no pipes".to_owned() });
+            return Err(LookError::Machine {
+                detail: "the child process has no pipes".to_owned(),
+            });
         };
         // A child that ended before it listened says nothing: that is seen below.
         let _ = input.write_all(&line).await;
@@ -163,12 +181,15 @@ impl ChildLook {
 async fn read_answer(answer: &[u8], mut child: Child) -> Result<RefAnswer, LookError> {
     if answer.is_empty() {
         let status = child.wait().await?;
-        return Err(LookError::Machine { detail: format!("the child process ended without an answer ({status})") });
+        return Err(LookError::Machine {
+            detail: format!("the child process ended without an answer ({status})"),
+        });
     }
     // It has nothing more to say, or said too much.
     child.kill().await?;
-    serde_json::from_slice(answer)
-        .map_err(|error| LookError::Machine { detail: format!("the child process said something else than an answer: {error}") })
+    serde_json::from_slice(answer).map_err(|error| LookError::Machine {
+        detail: format!("the child process said something else than an answer: {error}"),
+    })
 }
 
 #[cfg(test)]
@@ -176,14 +197,24 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Target {
-        Target { url: GitUrl::parse(url).unwrap(), git_ref: None }
+        Target {
+            url: GitUrl::parse(url).unwrap(),
+            git_ref: None,
+        }
     }
 
     /// Looks whose child is a few words of shell.
     async fn look(script: &str, limit: Duration) -> Result<String, LookError> {
         let args = vec!["-c".into(), script.into()];
-        let look = ChildLook { program: "/bin/sh".into(), args, policy: FetchPolicy::default(), limit };
-        look.look(&target("https://git.example/a.git")).await.map(|commit| commit.to_string())
+        let look = ChildLook {
+            program: "/bin/sh".into(),
+            args,
+            policy: FetchPolicy::default(),
+            limit,
+        };
+        look.look(&target("https://git.example/a.git"))
+            .await
+            .map(|commit| commit.to_string())
     }
 
     #[tokio::test]
@@ -192,7 +223,12 @@ mod tests {
         let script = format!(r#"read question; echo '{{"say":"found","commit":"{commit}"}}'"#);
         assert_eq!(look(&script, LIMIT).await, Ok(commit));
         let script = r#"read question; echo '{"say":"failed","detail":"no such ref"}'"#;
-        assert_eq!(look(script, LIMIT).await, Err(LookError::Refused { detail: "no such ref".to_owned() }));
+        assert_eq!(
+            look(script, LIMIT).await,
+            Err(LookError::Refused {
+                detail: "no such ref".to_owned()
+            })
+        );
     }
 
     #[tokio::test]
@@ -201,7 +237,10 @@ mod tests {
         let pid = place.path().join("pid");
         let script = format!("echo $$ > {}; exec sleep 600", pid.display());
         let limit = Duration::from_secs(1);
-        assert_eq!(look(&script, limit).await, Err(LookError::Timeout { seconds: 1 }));
+        assert_eq!(
+            look(&script, limit).await,
+            Err(LookError::Timeout { seconds: 1 })
+        );
         let pid = std::fs::read_to_string(pid).unwrap();
         let process = PathBuf::from(format!("/proc/{}/exe", pid.trim()));
         // Killed at once, reaped by the runtime: a dead process has no program.
@@ -221,14 +260,25 @@ mod tests {
             "yes",
         ] {
             let seen = look(script, Duration::from_secs(2)).await;
-            assert!(matches!(seen, Err(LookError::Machine { .. } | LookError::Timeout { .. })), "{script}: {seen:?}");
+            assert!(
+                matches!(
+                    seen,
+                    Err(LookError::Machine { .. } | LookError::Timeout { .. })
+                ),
+                "{script}: {seen:?}"
+            );
         }
     }
 
     #[tokio::test]
     async fn a_child_sees_nothing_of_our_environment() {
         let script = r#"read question; [ -z "$CARGO_MANIFEST_DIR$CARGO$USER" ] && echo '{"say":"failed","detail":"clean"}'"#;
-        assert_eq!(look(script, LIMIT).await, Err(LookError::Refused { detail: "clean".to_owned() }));
+        assert_eq!(
+            look(script, LIMIT).await,
+            Err(LookError::Refused {
+                detail: "clean".to_owned()
+            })
+        );
     }
 
     #[tokio::test]

@@ -33,7 +33,8 @@ const AT_ONCE: usize = 8;
 /// other.
 const CLAIMED_AT_ONCE: usize = 64;
 /// How long a claimed repository is ours: longer than all that wait before it may take.
-const LEASE: Duration = Duration::from_secs(look::LIMIT.as_secs() * (CLAIMED_AT_ONCE / AT_ONCE + 2) as u64 + 30);
+const LEASE: Duration =
+    Duration::from_secs(look::LIMIT.as_secs() * (CLAIMED_AT_ONCE / AT_ONCE + 2) as u64 + 30);
 /// The longest time between two glances at what is due. Our own wake-ups do not tell what another
 /// orchestrator wrote, perhaps before it died.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -63,13 +64,27 @@ type Unrecorded = HashMap<Uuid, Vec<PollOutcome>>;
 
 impl Watcher {
     /// A watcher that goes where the settings let it.
-    pub(crate) fn new(settings: &Settings, store: Store, events: EventSink, wake: Arc<Wake>) -> Self {
-        let look = ChildLook::new(settings.child_executable.clone(), settings.fetch_policy.clone());
+    pub(crate) fn new(
+        settings: &Settings,
+        store: Store,
+        events: EventSink,
+        wake: Arc<Wake>,
+    ) -> Self {
+        let look = ChildLook::new(
+            settings.child_executable.clone(),
+            settings.fetch_policy.clone(),
+        );
         Self::looking(Arc::new(look), store, events, wake)
     }
 
     fn looking(look: Arc<dyn Look>, store: Store, events: EventSink, wake: Arc<Wake>) -> Self {
-        Self { store, look, events, wake, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            store,
+            look,
+            events,
+            wake,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
     }
 
     /// Runs until `stop`. Looks that are under way then are given up and their children killed;
@@ -101,7 +116,10 @@ impl Watcher {
 
     /// Begins the looks that are due; how long until it is worth seeing what is due then.
     async fn begin(&self, looks: &mut JoinSet<Looked>) -> Result<Duration, StoreError> {
-        let (token, due) = self.store.git_polls_due(CLAIMED_AT_ONCE as u64, LEASE).await?;
+        let (token, due) = self
+            .store
+            .git_polls_due(CLAIMED_AT_ONCE as u64, LEASE)
+            .await?;
         let is_full = due.len() == CLAIMED_AT_ONCE;
         for (target, polls) in by_target(due) {
             let (look, places) = (Arc::clone(&self.look), Arc::clone(&self.places));
@@ -110,16 +128,26 @@ impl Watcher {
                 let _place = places.acquire().await;
                 let found = look.look(&target).await;
                 told(&target, &found);
-                Looked { token, polls, found }
+                Looked {
+                    token,
+                    polls,
+                    found,
+                }
             });
         }
-        if is_full { Ok(Duration::ZERO) } else { self.until_next().await }
+        if is_full {
+            Ok(Duration::ZERO)
+        } else {
+            self.until_next().await
+        }
     }
 
     /// How long until the next repository is due.
     async fn until_next(&self) -> Result<Duration, StoreError> {
         let next = self.store.git_poll_next().await?;
-        let wait = next.map_or(SWEEP, |next| (next - chrono::Utc::now()).to_std().unwrap_or_default());
+        let wait = next.map_or(SWEEP, |next| {
+            (next - chrono::Utc::now()).to_std().unwrap_or_default()
+        });
         Ok(wait.clamp(BREATH, SWEEP))
     }
 
@@ -135,7 +163,10 @@ impl Watcher {
                     self.wake.publisher.notify_one();
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "what repositories have was not recorded");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "what repositories have was not recorded"
+                    );
                     if error.is_transient() {
                         unrecorded.insert(token, outcomes);
                     }
@@ -152,7 +183,10 @@ impl Watcher {
 fn by_target(due: Vec<DuePoll>) -> HashMap<Target, Vec<DuePoll>> {
     let mut targets: HashMap<Target, Vec<DuePoll>> = HashMap::new();
     for poll in due {
-        let target = Target { url: poll.source.url.clone(), git_ref: poll.source.git_ref.clone() };
+        let target = Target {
+            url: poll.source.url.clone(),
+            git_ref: poll.source.git_ref.clone(),
+        };
         targets.entry(target).or_default().push(poll);
     }
     targets
@@ -172,7 +206,11 @@ fn told(target: &Target, found: &Result<CommitId, LookError>) {
 
 fn keep(unrecorded: &mut Unrecorded, looked: Result<Looked, tokio::task::JoinError>) {
     match looked {
-        Ok(Looked { token, polls, found }) => {
+        Ok(Looked {
+            token,
+            polls,
+            found,
+        }) => {
             let outcomes = polls.into_iter().map(|poll| outcome(poll, &found));
             unrecorded.entry(token).or_default().extend(outcomes);
         }
@@ -189,13 +227,21 @@ fn outcome(poll: DuePoll, found: &Result<CommitId, LookError>) -> PollOutcome {
         Err(_) => pace::after_failure(every, poll.waited_after_failure, rand::random()),
     };
     let found = found.clone().map_err(|error| error.to_string());
-    PollOutcome { deployment_id: poll.deployment_id, source: poll.source, found, next_in }
+    PollOutcome {
+        deployment_id: poll.deployment_id,
+        source: poll.source,
+        found,
+        next_in,
+    }
 }
 
 /// The wait, or that for a database that does not answer.
 fn or_trouble(wait: Result<Duration, StoreError>) -> Duration {
     wait.unwrap_or_else(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "which repositories are due is not known");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "which repositories are due is not known"
+        );
         TROUBLE
     })
 }

@@ -32,7 +32,10 @@ mod tests {
     #[test]
     fn a_wait_stays_near_what_was_asked_for() {
         for (chance, seconds) in [(0.0, 54), (0.5, 60), (1.0, 66)] {
-            assert_eq!(after_success(POLL, chance).as_secs_f64().round() as u64, seconds);
+            assert_eq!(
+                after_success(POLL, chance).as_secs_f64().round() as u64,
+                seconds
+            );
         }
     }
 

@@ -37,7 +37,12 @@ impl std::str::FromStr for GitScheme {
         [Self::Https, Self::Http, Self::Ssh, Self::File]
             .into_iter()
             .find(|scheme| scheme.as_str() == text)
-            .ok_or_else(|| format!("`{}` is not a Git scheme: https, http, ssh or file", shown(text)))
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is not a Git scheme: https, http, ssh or file",
+                    shown(text)
+                )
+            })
     }
 }
 
@@ -62,7 +67,9 @@ pub enum GitUrlError {
     #[error("credentials do not belong in a Git URL: set them as a secret instead")]
     Credentials,
     /// A `file://` URL without the operator's leave.
-    #[error("Git over `file` is not allowed here: an operator may allow it for local trials (--allow-git-scheme file)")]
+    #[error(
+        "Git over `file` is not allowed here: an operator may allow it for local trials (--allow-git-scheme file)"
+    )]
     FileNotAllowed,
 }
 
@@ -84,22 +91,44 @@ impl GitUrl {
     /// # Errors
     /// [`GitUrlError`], which says what would be right and never repeats a credential.
     pub fn parse(text: &str) -> Result<Self, GitUrlError> {
-        let refused = || GitUrlError::NotAUrl { shown: shown(&crate::secret::redacted_url(text)), rule: RULE };
+        let refused = || GitUrlError::NotAUrl {
+            shown: shown(&crate::secret::redacted_url(text)),
+            rule: RULE,
+        };
         if text.is_empty() || text.len() > 2048 || text.starts_with('-') {
-            return Err(GitUrlError::NotAUrl { shown: shown(text), rule: RULE });
+            return Err(GitUrlError::NotAUrl {
+                shown: shown(text),
+                rule: RULE,
+            });
         }
-        if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-            return Err(GitUrlError::NotAUrl { shown: "(with spaces or control characters)".to_owned(), rule: RULE });
+        if text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || c == '\\')
+        {
+            return Err(GitUrlError::NotAUrl {
+                shown: "(with spaces or control characters)".to_owned(),
+                rule: RULE,
+            });
         }
         // `transport::address` is how git names remote helpers, `ext::` among them.
-        if let Some((helper, _)) = text.split_once("::") {
-            if helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'+') {
-                return Err(GitUrlError::Scheme { scheme: helper.to_owned() });
-            }
+        if let Some((helper, _)) = text.split_once("::")
+            && helper
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'+')
+        {
+            return Err(GitUrlError::Scheme {
+                scheme: helper.to_owned(),
+            });
         }
-        let long_form = if text.contains("://") { text.to_owned() } else { from_short_form(text).ok_or_else(refused)? };
+        let long_form = if text.contains("://") {
+            text.to_owned()
+        } else {
+            from_short_form(text).ok_or_else(refused)?
+        };
         let url = url::Url::parse(&long_form).map_err(|_| refused())?;
-        let scheme: GitScheme = url.scheme().parse().map_err(|_| GitUrlError::Scheme { scheme: url.scheme().to_owned() })?;
+        let scheme: GitScheme = url.scheme().parse().map_err(|_| GitUrlError::Scheme {
+            scheme: url.scheme().to_owned(),
+        })?;
         let user_is_credential = scheme != GitScheme::Ssh && !url.username().is_empty();
         if url.password().is_some() || user_is_credential {
             return Err(GitUrlError::Credentials);
@@ -109,10 +138,17 @@ impl GitUrl {
         }
         let host_is_right = match scheme {
             GitScheme::File => url.host_str().unwrap_or("").is_empty(),
-            _ => url.host_str().is_some_and(|host| !host.is_empty() && !host.starts_with('-')),
+            _ => url
+                .host_str()
+                .is_some_and(|host| !host.is_empty() && !host.starts_with('-')),
         };
         let path = url.path();
-        if !host_is_right || path.len() < 2 || url.username().starts_with('-') || path.starts_with("/-") || path.contains("/../") {
+        if !host_is_right
+            || path.len() < 2
+            || url.username().starts_with('-')
+            || path.starts_with("/-")
+            || path.contains("/../")
+        {
             return Err(refused());
         }
         Ok(Self { url, scheme })
@@ -123,7 +159,11 @@ impl GitUrl {
     /// # Errors
     /// [`GitUrlError::FileNotAllowed`].
     pub fn check_scheme(&self, file_allowed: bool) -> Result<(), GitUrlError> {
-        if self.scheme == GitScheme::File && !file_allowed { Err(GitUrlError::FileNotAllowed) } else { Ok(()) }
+        if self.scheme == GitScheme::File && !file_allowed {
+            Err(GitUrlError::FileNotAllowed)
+        } else {
+            Ok(())
+        }
     }
 
     /// How it is reached.
@@ -161,11 +201,25 @@ impl GitUrl {
 fn from_short_form(text: &str) -> Option<String> {
     let (address, path) = text.split_once(':')?;
     let (user, host) = address.split_once('@')?;
-    let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if !plain(user) || !plain(host) || host.starts_with('-') || user.starts_with('-') || path.is_empty() || path.starts_with('-') {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    if !plain(user)
+        || !plain(host)
+        || host.starts_with('-')
+        || user.starts_with('-')
+        || path.is_empty()
+        || path.starts_with('-')
+    {
         return None;
     }
-    Some(format!("ssh://{user}@{host}/{}", path.trim_start_matches('/')))
+    Some(format!(
+        "ssh://{user}@{host}/{}",
+        path.trim_start_matches('/')
+    ))
 }
 
 impl std::fmt::Display for GitUrl {
@@ -203,14 +257,34 @@ mod tests {
     #[test]
     fn addresses_that_are_fetched() {
         for (text, scheme, host) in [
-            ("https://git.example/a/b.git", GitScheme::Https, Some(("git.example", 443))),
-            ("http://127.0.0.1:3000/a", GitScheme::Http, Some(("127.0.0.1", 3000))),
-            ("ssh://git@git.example:2222/a/b", GitScheme::Ssh, Some(("git.example", 2222))),
-            ("git@git.example:team/app.git", GitScheme::Ssh, Some(("git.example", 22))),
+            (
+                "https://git.example/a/b.git",
+                GitScheme::Https,
+                Some(("git.example", 443)),
+            ),
+            (
+                "http://127.0.0.1:3000/a",
+                GitScheme::Http,
+                Some(("127.0.0.1", 3000)),
+            ),
+            (
+                "ssh://git@git.example:2222/a/b",
+                GitScheme::Ssh,
+                Some(("git.example", 2222)),
+            ),
+            (
+                "git@git.example:team/app.git",
+                GitScheme::Ssh,
+                Some(("git.example", 22)),
+            ),
             ("file:///srv/app.git", GitScheme::File, None),
         ] {
             let url = GitUrl::parse(text).unwrap();
-            assert_eq!((url.scheme(), url.host_and_port()), (scheme, host), "{text}");
+            assert_eq!(
+                (url.scheme(), url.host_and_port()),
+                (scheme, host),
+                "{text}"
+            );
         }
     }
 
@@ -251,7 +325,12 @@ mod tests {
 
     #[test]
     fn an_error_never_repeats_a_credential() {
-        for text in ["https://user:hunter2@host/a", "https://hunter2@host/a", "x://u:hunter2@h/a", "https://u:hunter2@/"] {
+        for text in [
+            "https://user:hunter2@host/a",
+            "https://hunter2@host/a",
+            "x://u:hunter2@h/a",
+            "https://u:hunter2@/",
+        ] {
             let error = GitUrl::parse(text).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

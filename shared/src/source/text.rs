@@ -16,7 +16,11 @@ pub struct SourceTextError {
 }
 
 fn refuse(kind: &'static str, text: &str, rule: &'static str) -> SourceTextError {
-    SourceTextError { kind, shown: shown(text), rule }
+    SourceTextError {
+        kind,
+        shown: shown(text),
+        rule,
+    }
 }
 
 const GIT_REF: &str = "a branch, tag, full ref or commit by the rules of git-check-ref-format: no leading `-`, \
@@ -29,34 +33,56 @@ fn git_ref(text: &str) -> Result<(), SourceTextError> {
         || text.chars().any(forbidden)
         || text.starts_with(['-', '/', '.'])
         || text.ends_with(['/', '.'])
-        || ["..", "@{", "//", "/.", "/-"].iter().any(|part| text.contains(part))
+        || ["..", "@{", "//", "/.", "/-"]
+            .iter()
+            .any(|part| text.contains(part))
         || text.split('/').any(|part| part.ends_with(".lock"))
         || text == "@";
-    if wrong { Err(refuse("Git ref", text, GIT_REF)) } else { Ok(()) }
+    if wrong {
+        Err(refuse("Git ref", text, GIT_REF))
+    } else {
+        Ok(())
+    }
 }
 
 const COMMIT: &str = "40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits";
 
 fn commit(text: &str) -> Result<(), SourceTextError> {
-    let hex = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if hex && (text.len() == 40 || text.len() == 64) { Ok(()) } else { Err(refuse("commit id", text, COMMIT)) }
+    let hex = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if hex && (text.len() == 40 || text.len() == 64) {
+        Ok(())
+    } else {
+        Err(refuse("commit id", text, COMMIT))
+    }
 }
 
 const REPO_PATH: &str = "a relative path inside the repository: no leading `/` or `-`, no `.`, `..` or `.git` part, \
                          no backslash or control character";
 
 fn repo_path(text: &str) -> Result<(), SourceTextError> {
-    let part_is_wrong =
-        |part: &str| part.is_empty() || part == "." || part == ".." || part.eq_ignore_ascii_case(".git") || part.len() > 255;
+    let part_is_wrong = |part: &str| {
+        part.is_empty()
+            || part == "."
+            || part == ".."
+            || part.eq_ignore_ascii_case(".git")
+            || part.len() > 255
+    };
     let wrong = text.is_empty()
         || text.len() > 1024
         || text.starts_with(['/', '-'])
         || text.chars().any(|c| c.is_control() || c == '\\')
         || text.split('/').any(part_is_wrong);
-    if wrong { Err(refuse("path in the repository", text, REPO_PATH)) } else { Ok(()) }
+    if wrong {
+        Err(refuse("path in the repository", text, REPO_PATH))
+    } else {
+        Ok(())
+    }
 }
 
-const IMAGE: &str = "an image reference such as `nginx:1.27` or `registry.example/team/app@sha256:…`";
+const IMAGE: &str =
+    "an image reference such as `nginx:1.27` or `registry.example/team/app@sha256:…`";
 
 fn image(text: &str) -> Result<(), SourceTextError> {
     let refused = || refuse("image reference", text, IMAGE);
@@ -69,7 +95,11 @@ fn image(text: &str) -> Result<(), SourceTextError> {
     };
     if let Some(digest) = digest {
         let hex = digest.strip_prefix("sha256:").ok_or_else(refused)?;
-        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        if hex.len() != 64
+            || !hex
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        {
             return Err(refused());
         }
     }
@@ -80,7 +110,9 @@ fn image(text: &str) -> Result<(), SourceTextError> {
         None => (rest, None),
     };
     if let Some(tag) = tag {
-        let inside = tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let inside = tag
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         if tag.is_empty() || tag.len() > 128 || !inside || tag.starts_with(['.', '-']) {
             return Err(refused());
         }
@@ -95,7 +127,8 @@ fn image(text: &str) -> Result<(), SourceTextError> {
                 || b"._-".contains(&byte)
                 || (host && (byte.is_ascii_uppercase() || byte == b':'))
         });
-        let framed = part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.ends_with(|c: char| c.is_ascii_alphanumeric());
+        let framed = part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.ends_with(|c: char| c.is_ascii_alphanumeric());
         if part.is_empty() || !inside || !framed {
             return Err(refused());
         }
@@ -178,9 +211,23 @@ mod tests {
         for text in ["main", "v1.0.0", "feature/x", "refs/heads/main", "HEAD"] {
             assert!(GitRef::parse(text).is_ok(), "{text}");
         }
-        for text in
-            ["", "-x", "--upload-pack=touch", "a..b", "a@{1}", "a b", "a\nb", "a:b", "a~1", "x.lock", "/a", "a/", "a//b", "@", "a/-b"]
-        {
+        for text in [
+            "",
+            "-x",
+            "--upload-pack=touch",
+            "a..b",
+            "a@{1}",
+            "a b",
+            "a\nb",
+            "a:b",
+            "a~1",
+            "x.lock",
+            "/a",
+            "a/",
+            "a//b",
+            "@",
+            "a/-b",
+        ] {
             assert!(GitRef::parse(text).is_err(), "{text:?}");
         }
     }
@@ -190,7 +237,20 @@ mod tests {
         for text in ["Dockerfile", "docker/Dockerfile.prod", "a/b/c", "..a"] {
             assert!(RepoPath::parse(text).is_ok(), "{text}");
         }
-        for text in ["", "/etc/passwd", "../x", "a/../b", "a/..", ".", "./a", "-f", ".git/config", "a//b", "a\\b", "a\nb"] {
+        for text in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a/..",
+            ".",
+            "./a",
+            "-f",
+            ".git/config",
+            "a//b",
+            "a\\b",
+            "a\nb",
+        ] {
             assert!(RepoPath::parse(text).is_err(), "{text:?}");
         }
     }
@@ -198,10 +258,32 @@ mod tests {
     #[test]
     fn image_references() {
         let digest = format!("busybox@sha256:{}", "a".repeat(64));
-        for text in ["busybox", "python:3-slim", "localhost:5000/app:v1", "ghcr.io/Team/app", "registry.example/a/b/c:x", &digest] {
-            assert_eq!(ImageRef::parse(text).is_ok(), text != "ghcr.io/Team/app", "{text}");
+        for text in [
+            "busybox",
+            "python:3-slim",
+            "localhost:5000/app:v1",
+            "ghcr.io/Team/app",
+            "registry.example/a/b/c:x",
+            &digest,
+        ] {
+            assert_eq!(
+                ImageRef::parse(text).is_ok(),
+                text != "ghcr.io/Team/app",
+                "{text}"
+            );
         }
-        for text in ["", "-x", "a b", "UPPER", "a:", "a@sha256:1", "a:b:c", "/a", "a//b", "a:$(x)"] {
+        for text in [
+            "",
+            "-x",
+            "a b",
+            "UPPER",
+            "a:",
+            "a@sha256:1",
+            "a:b:c",
+            "/a",
+            "a//b",
+            "a:$(x)",
+        ] {
             assert!(ImageRef::parse(text).is_err(), "{text:?}");
         }
     }

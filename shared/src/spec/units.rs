@@ -53,7 +53,7 @@ impl std::fmt::Display for ByteSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (unit, letter) = [(1u64 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")]
             .into_iter()
-            .find(|(unit, _)| self.0 >= *unit && self.0 % unit == 0)
+            .find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit))
             .unwrap_or((1, ""));
         write!(f, "{}{letter}", self.0 / unit)
     }

@@ -40,28 +40,56 @@ pub fn derive_deployment_status(
     let serving = active.filter(|revision| !revision.status.is_final());
     let Some(speaker) = serving.or(latest).or(active) else {
         // A deployment is made together with its first revision; without one it is still asked for.
-        return DeploymentStatus { status: ApplicationStatus::Requested, failure_reason: None, detail: None };
+        return DeploymentStatus {
+            status: ApplicationStatus::Requested,
+            failure_reason: None,
+            detail: None,
+        };
     };
-    let candidate = latest.filter(|latest| serving.is_some_and(|active| active.number != latest.number));
+    let candidate =
+        latest.filter(|latest| serving.is_some_and(|active| active.number != latest.number));
     let detail = match (desired, speaker.status) {
-        (DesiredState::Destroyed, status) if status != ApplicationStatus::Destroyed => Some("being destroyed".to_owned()),
+        (DesiredState::Destroyed, status) if status != ApplicationStatus::Destroyed => {
+            Some("being destroyed".to_owned())
+        }
         (DesiredState::Stopped, status) if status.is_live() => Some("being stopped".to_owned()),
-        _ => candidate.and_then(|candidate| beside(candidate, speaker)).or_else(|| speaker.detail.clone()),
+        _ => candidate
+            .and_then(|candidate| beside(candidate, speaker))
+            .or_else(|| speaker.detail.clone()),
     };
-    DeploymentStatus { status: speaker.status, failure_reason: speaker.failure_reason, detail }
+    DeploymentStatus {
+        status: speaker.status,
+        failure_reason: speaker.failure_reason,
+        detail,
+    }
 }
 
 /// What a candidate beside a serving revision means to a person.
 fn beside(candidate: &RevisionStanding, serving: &RevisionStanding) -> Option<String> {
     let (new, old) = (candidate.number, serving.number);
     if candidate.status.is_open() {
-        return Some(format!("revision {new} is {}; revision {old} serves meanwhile", candidate.status));
+        return Some(format!(
+            "revision {new} is {}; revision {old} serves meanwhile",
+            candidate.status
+        ));
     }
     match candidate.status {
-        ApplicationStatus::Failed | ApplicationStatus::RolledBack | ApplicationStatus::Cancelled => {
-            let reason = candidate.failure_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            let detail = candidate.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            Some(format!("revision {new} is {}{reason}; revision {old} still serves{detail}", candidate.status))
+        ApplicationStatus::Failed
+        | ApplicationStatus::RolledBack
+        | ApplicationStatus::Cancelled => {
+            let reason = candidate
+                .failure_reason
+                .map(|reason| format!(" ({reason})"))
+                .unwrap_or_default();
+            let detail = candidate
+                .detail
+                .as_deref()
+                .map(|detail| format!(": {detail}"))
+                .unwrap_or_default();
+            Some(format!(
+                "revision {new} is {}{reason}; revision {old} still serves{detail}",
+                candidate.status
+            ))
         }
         _ => None,
     }
@@ -74,16 +102,30 @@ mod tests {
 
     fn revision(number: i32, status: S) -> RevisionStanding {
         let failure_reason = (status == S::Failed).then_some(FailureReason::BuildFailed);
-        RevisionStanding { number, status, failure_reason, detail: None }
+        RevisionStanding {
+            number,
+            status,
+            failure_reason,
+            detail: None,
+        }
     }
 
-    fn check(desired: DesiredState, active: Option<(i32, S)>, latest: Option<(i32, S)>, status: S, detail: Option<&str>) {
+    fn check(
+        desired: DesiredState,
+        active: Option<(i32, S)>,
+        latest: Option<(i32, S)>,
+        status: S,
+        detail: Option<&str>,
+    ) {
         let active = active.map(|(number, status)| revision(number, status));
         let latest = latest.map(|(number, status)| revision(number, status));
         let derived = derive_deployment_status(desired, active.as_ref(), latest.as_ref());
         assert_eq!(derived.status, status);
         match detail {
-            Some(text) => assert!(derived.detail.as_deref().unwrap_or("").contains(text), "{derived:?}"),
+            Some(text) => assert!(
+                derived.detail.as_deref().unwrap_or("").contains(text),
+                "{derived:?}"
+            ),
             None => assert_eq!(derived.detail, None),
         }
     }
@@ -92,11 +134,41 @@ mod tests {
     fn what_serves_decides() {
         let up = DesiredState::Running;
         check(up, None, Some((1, S::Building)), S::Building, None);
-        check(up, Some((1, S::Running)), Some((1, S::Running)), S::Running, None);
-        check(up, Some((1, S::Running)), Some((2, S::Building)), S::Running, Some("revision 2 is BUILDING"));
-        check(up, Some((1, S::Running)), Some((2, S::Failed)), S::Running, Some("BUILD_FAILED"));
-        check(up, Some((1, S::Degraded)), Some((2, S::Failed)), S::Degraded, Some("still serves"));
-        check(up, Some((1, S::Failed)), Some((2, S::Building)), S::Building, None);
+        check(
+            up,
+            Some((1, S::Running)),
+            Some((1, S::Running)),
+            S::Running,
+            None,
+        );
+        check(
+            up,
+            Some((1, S::Running)),
+            Some((2, S::Building)),
+            S::Running,
+            Some("revision 2 is BUILDING"),
+        );
+        check(
+            up,
+            Some((1, S::Running)),
+            Some((2, S::Failed)),
+            S::Running,
+            Some("BUILD_FAILED"),
+        );
+        check(
+            up,
+            Some((1, S::Degraded)),
+            Some((2, S::Failed)),
+            S::Degraded,
+            Some("still serves"),
+        );
+        check(
+            up,
+            Some((1, S::Failed)),
+            Some((2, S::Building)),
+            S::Building,
+            None,
+        );
         check(up, None, None, S::Requested, None);
     }
 
@@ -112,9 +184,33 @@ mod tests {
 
     #[test]
     fn a_wish_that_is_not_met_yet_is_said() {
-        check(DesiredState::Destroyed, Some((1, S::Running)), None, S::Running, Some("being destroyed"));
-        check(DesiredState::Destroyed, Some((1, S::Destroyed)), None, S::Destroyed, None);
-        check(DesiredState::Stopped, Some((1, S::Running)), Some((1, S::Running)), S::Running, Some("being stopped"));
-        check(DesiredState::Stopped, Some((1, S::Stopped)), Some((1, S::Stopped)), S::Stopped, None);
+        check(
+            DesiredState::Destroyed,
+            Some((1, S::Running)),
+            None,
+            S::Running,
+            Some("being destroyed"),
+        );
+        check(
+            DesiredState::Destroyed,
+            Some((1, S::Destroyed)),
+            None,
+            S::Destroyed,
+            None,
+        );
+        check(
+            DesiredState::Stopped,
+            Some((1, S::Running)),
+            Some((1, S::Running)),
+            S::Running,
+            Some("being stopped"),
+        );
+        check(
+            DesiredState::Stopped,
+            Some((1, S::Stopped)),
+            Some((1, S::Stopped)),
+            S::Stopped,
+            None,
+        );
     }
 }

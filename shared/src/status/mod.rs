@@ -109,7 +109,12 @@ impl ApplicationStatus {
     pub const fn is_open(self) -> bool {
         matches!(
             self,
-            Self::Requested | Self::Initialized | Self::Fetching | Self::Building | Self::Starting | Self::Verifying
+            Self::Requested
+                | Self::Initialized
+                | Self::Fetching
+                | Self::Building
+                | Self::Starting
+                | Self::Verifying
         )
     }
 
@@ -124,7 +129,12 @@ impl ApplicationStatus {
     pub const fn is_final(self) -> bool {
         matches!(
             self,
-            Self::Failed | Self::RolledBack | Self::Cancelled | Self::Superseded | Self::Completed | Self::Destroyed
+            Self::Failed
+                | Self::RolledBack
+                | Self::Cancelled
+                | Self::Superseded
+                | Self::Completed
+                | Self::Destroyed
         )
     }
 
@@ -250,7 +260,12 @@ mod tests {
     #[test]
     fn a_status_is_exactly_one_of_open_live_stopped_final() {
         for status in ApplicationStatus::ALL {
-            let kinds = [status.is_open(), status.is_live(), status.is_final(), *status == ApplicationStatus::Stopped];
+            let kinds = [
+                status.is_open(),
+                status.is_live(),
+                status.is_final(),
+                *status == ApplicationStatus::Stopped,
+            ];
             assert_eq!(kinds.iter().filter(|kind| **kind).count(), 1, "{status}");
         }
     }

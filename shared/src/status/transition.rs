@@ -32,11 +32,18 @@ pub struct TransitionDenied {
 ///
 /// # Errors
 /// [`TransitionDenied`] when the chart has no such arrow; the revision stays where it is.
-pub fn transition(from: ApplicationStatus, to: ApplicationStatus) -> Result<Outcome, TransitionDenied> {
+pub fn transition(
+    from: ApplicationStatus,
+    to: ApplicationStatus,
+) -> Result<Outcome, TransitionDenied> {
     if from == to {
         return Ok(Outcome::Unchanged);
     }
-    if is_step(from, to) { Ok(Outcome::Moved) } else { Err(TransitionDenied { from, to }) }
+    if is_step(from, to) {
+        Ok(Outcome::Moved)
+    } else {
+        Err(TransitionDenied { from, to })
+    }
 }
 
 fn is_step(from: ApplicationStatus, to: ApplicationStatus) -> bool {
@@ -94,7 +101,16 @@ mod tests {
 
     /// The whole chart: for each status, every status it may become.
     const CHART: &[(S, &[S])] = &[
-        (S::Requested, &[S::Initialized, S::Failed, S::Cancelled, S::Superseded, S::Destroyed]),
+        (
+            S::Requested,
+            &[
+                S::Initialized,
+                S::Failed,
+                S::Cancelled,
+                S::Superseded,
+                S::Destroyed,
+            ],
+        ),
         (
             S::Initialized,
             &[
@@ -196,7 +212,17 @@ mod tests {
                 S::Destroyed,
             ],
         ),
-        (S::Stopped, &[S::Requested, S::Initialized, S::Starting, S::Failed, S::Superseded, S::Destroyed]),
+        (
+            S::Stopped,
+            &[
+                S::Requested,
+                S::Initialized,
+                S::Starting,
+                S::Failed,
+                S::Superseded,
+                S::Destroyed,
+            ],
+        ),
         (S::Failed, &[S::Destroyed]),
         (S::RolledBack, &[S::Destroyed]),
         (S::Cancelled, &[S::Destroyed]),
@@ -215,7 +241,10 @@ mod tests {
                 } else if allowed.contains(to) {
                     Ok(Outcome::Moved)
                 } else {
-                    Err(TransitionDenied { from: *from, to: *to })
+                    Err(TransitionDenied {
+                        from: *from,
+                        to: *to,
+                    })
                 };
                 assert_eq!(transition(*from, *to), expected, "{from} → {to}");
             }

@@ -82,7 +82,14 @@ fn python3(lines: &mut Vec<String>, ask: &Ask<'_>, facts: &Facts) -> Result<Vec<
     folders(lines, "/app", ask);
     if facts.has("requirements.txt") {
         lines.push(format!("COPY {FOLDER}/requirements.txt ./"));
-        lines.push(run(&["pip", "install", "--no-cache-dir", "--disable-pip-version-check", "-r", "requirements.txt"]));
+        lines.push(run(&[
+            "pip",
+            "install",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "-r",
+            "requirements.txt",
+        ]));
     }
     lines.push(format!("COPY --chown={USER} {FOLDER}/ ./"));
     let main = facts.first_of(&["main.py", "app.py"]);
@@ -105,7 +112,11 @@ fn node(lines: &mut Vec<String>, ask: &Ask<'_>, facts: &Facts) -> Result<Vec<Str
         }
     }
     lines.push(format!("COPY --chown={USER} {FOLDER}/ ./"));
-    if facts.package.as_ref().is_some_and(|package| package.scripts.contains_key("start")) {
+    if facts
+        .package
+        .as_ref()
+        .is_some_and(|package| package.scripts.contains_key("start"))
+    {
         return Ok(words(&["npm", "start"]));
     }
     let main = facts.first_of(&["server.js", "index.js", "server.mjs", "index.mjs"]);
@@ -116,14 +127,22 @@ fn node(lines: &mut Vec<String>, ask: &Ask<'_>, facts: &Facts) -> Result<Vec<Str
 fn static_files(lines: &mut Vec<String>, ask: &Ask<'_>) -> Result<Vec<String>, String> {
     folders(lines, "/www", ask);
     lines.push(format!("COPY --chown={USER} {FOLDER}/ ./"));
-    let port = ask.port.unwrap_or(shared::spec::config_toml::DEFAULT_PORT).to_string();
-    Ok(words(&["httpd", "-f", "-p", &port, "-h", "/www"]))
+    let port = ask
+        .port
+        .unwrap_or(shared::spec::config_toml::DEFAULT_PORT)
+        .to_string();
+    // -vv: every request is a line of the service's log.
+    Ok(words(&["httpd", "-f", "-vv", "-p", &port, "-h", "/www"]))
 }
 
 /// The working directory and the volumes' directories, which the user owns: a new volume takes
 /// over the owner of the directory that it covers.
 fn folders(lines: &mut Vec<String>, home: &str, ask: &Ask<'_>) {
-    let command = [&["install", "-d", "-o", "1000", "-g", "1000", home][..], &ask.volumes].concat();
+    let command = [
+        &["install", "-d", "-o", "1000", "-g", "1000", home][..],
+        &ask.volumes,
+    ]
+    .concat();
     lines.push(run(&command));
     lines.push(format!("WORKDIR {home}"));
 }
@@ -146,11 +165,20 @@ mod tests {
     use super::*;
 
     fn ask<'a>(lang: Lang, base: &'a ImageRef, command: Option<&'a [String]>) -> Ask<'a> {
-        Ask { lang, base, command, port: Some(8000), volumes: vec!["/data"] }
+        Ask {
+            lang,
+            base,
+            command,
+            port: Some(8000),
+            volumes: vec!["/data"],
+        }
     }
 
     fn facts(files: &[&str], package: Option<&str>) -> Facts {
-        Facts { files: words(files), package: package.map(|text| serde_json::from_str(text).unwrap()) }
+        Facts {
+            files: words(files),
+            package: package.map(|text| serde_json::from_str(text).unwrap()),
+        }
     }
 
     fn check(lang: Lang, command: Option<&[&str]>, facts: &Facts, parts: &[&str]) {
@@ -159,10 +187,15 @@ mod tests {
         let text = dockerfile(&ask(lang, &base, command.as_deref()), facts).unwrap();
         let mut rest = text.as_str();
         for part in parts {
-            let at = rest.find(part).unwrap_or_else(|| panic!("no {part:?} (in this order) in:\n{text}"));
+            let at = rest
+                .find(part)
+                .unwrap_or_else(|| panic!("no {part:?} (in this order) in:\n{text}"));
             rest = &rest[at..];
         }
-        assert!(text.starts_with("FROM base:1\n") && text.contains("USER 1000:1000\n"), "{text}");
+        assert!(
+            text.starts_with("FROM base:1\n") && text.contains("USER 1000:1000\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -171,23 +204,59 @@ mod tests {
             Lang::Python3,
             None,
             &facts(&["main.py", "requirements.txt"], None),
-            &["\"/app\",\"/data\"", "COPY app/requirements.txt", "RUN [\"pip\"", "COPY --chown=1000:1000 app/ ./", "CMD [\"python3\",\"main.py\"]"],
+            &[
+                "\"/app\",\"/data\"",
+                "COPY app/requirements.txt",
+                "RUN [\"pip\"",
+                "COPY --chown=1000:1000 app/ ./",
+                "CMD [\"python3\",\"main.py\"]",
+            ],
         );
-        check(Lang::Python3, Some(&["python3", "./src/a b.py"]), &facts(&[], None), &["CMD [\"python3\",\"./src/a b.py\"]"]);
-        check(Lang::Python3, None, &facts(&["app.py"], None), &["CMD [\"python3\",\"app.py\"]"]);
+        check(
+            Lang::Python3,
+            Some(&["python3", "./src/a b.py"]),
+            &facts(&[], None),
+            &["CMD [\"python3\",\"./src/a b.py\"]"],
+        );
+        check(
+            Lang::Python3,
+            None,
+            &facts(&["app.py"], None),
+            &["CMD [\"python3\",\"app.py\"]"],
+        );
     }
 
     #[test]
     fn node_js() {
         let start = r#"{"scripts": {"start": "node x.js"}, "dependencies": {"express": "4"}}"#;
-        check(Lang::Node, None, &facts(&["package-lock.json"], Some(start)), &["package-lock.json", "\"ci\"", "CMD [\"npm\",\"start\"]"]);
-        check(Lang::Node, None, &facts(&[], Some(start)), &["\"npm\",\"install\"", "CMD"]);
-        check(Lang::Node, None, &facts(&["server.js"], Some("{}")), &["CMD [\"node\",\"server.js\"]"]);
+        check(
+            Lang::Node,
+            None,
+            &facts(&["package-lock.json"], Some(start)),
+            &["package-lock.json", "\"ci\"", "CMD [\"npm\",\"start\"]"],
+        );
+        check(
+            Lang::Node,
+            None,
+            &facts(&[], Some(start)),
+            &["\"npm\",\"install\"", "CMD"],
+        );
+        check(
+            Lang::Node,
+            None,
+            &facts(&["server.js"], Some("{}")),
+            &["CMD [\"node\",\"server.js\"]"],
+        );
     }
 
     #[test]
     fn static_pages() {
-        check(Lang::Static, None, &facts(&["index.html"], None), &["CMD [\"httpd\",\"-f\",\"-p\",\"8000\",\"-h\",\"/www\"]"]);
+        check(
+            Lang::Static,
+            None,
+            &facts(&["index.html"], None),
+            &["CMD [\"httpd\",\"-f\",\"-vv\",\"-p\",\"8000\",\"-h\",\"/www\"]"],
+        );
     }
 
     #[test]
@@ -203,7 +272,11 @@ mod tests {
     fn a_command_cannot_leave_its_line() {
         let base = ImageRef::parse("base:1").unwrap();
         let command = words(&["x\"]\nRUN evil", "\\"]);
-        let text = dockerfile(&ask(Lang::Static, &base, Some(&command)), &Facts::default()).unwrap();
-        assert!(!text.lines().any(|line| line.starts_with("RUN evil")), "{text}");
+        let text =
+            dockerfile(&ask(Lang::Static, &base, Some(&command)), &Facts::default()).unwrap();
+        assert!(
+            !text.lines().any(|line| line.starts_with("RUN evil")),
+            "{text}"
+        );
     }
 }

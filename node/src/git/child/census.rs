@@ -78,16 +78,32 @@ impl<'a> Census<'a> {
         if let Some(known) = self.known.get(&id) {
             // Shared below another folder it may reach deeper than where it was first met.
             let reach = depth + known.height - 1;
-            return if reach > self.limits.depth { Err(self.too_deep()) } else { Ok(*known) };
+            return if reach > self.limits.depth {
+                Err(self.too_deep())
+            } else {
+                Ok(*known)
+            };
         }
-        let mut totals = Totals { height: 1, ..Totals::default() };
+        let mut totals = Totals {
+            height: 1,
+            ..Totals::default()
+        };
         for entry in tree::read(&self.depot.repo, &self.odb, id)? {
             let name = entry.name.len() as u64;
             let inner = match entry.kind {
                 Kind::Folder => self.count(entry.id, depth + 1)?,
-                Kind::Module => Totals { modules: 1, ..Totals::default() },
-                Kind::Link => Totals { bytes: self.size(entry.id, LINK_LIMIT, "the target of a symbolic link")?, ..Totals::default() },
-                Kind::File { .. } => Totals { bytes: self.size(entry.id, self.limits.file_bytes, "a file")?, ..Totals::default() },
+                Kind::Module => Totals {
+                    modules: 1,
+                    ..Totals::default()
+                },
+                Kind::Link => Totals {
+                    bytes: self.size(entry.id, LINK_LIMIT, "the target of a symbolic link")?,
+                    ..Totals::default()
+                },
+                Kind::File { .. } => Totals {
+                    bytes: self.size(entry.id, self.limits.file_bytes, "a file")?,
+                    ..Totals::default()
+                },
             };
             totals.take_in(name, inner);
             self.check(&totals)?;
@@ -100,34 +116,63 @@ impl<'a> Census<'a> {
     fn size(&self, id: Oid, limit: u64, what: &str) -> Result<u64, Trouble> {
         let size = tree::blob_size(&self.odb, id)?;
         if size > limit {
-            return Err(FetchError::too_large(format!("{what} of the repository has {size} bytes, more than {limit}")).into());
+            return Err(FetchError::too_large(format!(
+                "{what} of the repository has {size} bytes, more than {limit}"
+            ))
+            .into());
         }
         Ok(size)
     }
 
     fn check(&self, totals: &Totals) -> Result<(), FetchError> {
-        let FetchLimits { files, tree_bytes, submodules, .. } = self.limits;
+        let FetchLimits {
+            files,
+            tree_bytes,
+            submodules,
+            ..
+        } = self.limits;
         if totals.entries > files {
-            return Err(FetchError::too_large(format!("the repository has more than {files} files and folders")));
+            return Err(FetchError::too_large(format!(
+                "the repository has more than {files} files and folders"
+            )));
         }
         if totals.bytes > tree_bytes {
-            return Err(FetchError::too_large(format!("the files of the repository have more than {tree_bytes} bytes together")));
+            return Err(FetchError::too_large(format!(
+                "the files of the repository have more than {tree_bytes} bytes together"
+            )));
         }
         if totals.modules > submodules as u64 {
-            return Err(FetchError::too_large(format!("the repository has more than {submodules} submodules")));
+            return Err(FetchError::too_large(format!(
+                "the repository has more than {submodules} submodules"
+            )));
         }
         if totals.path > PATH_LIMIT {
-            return Err(FetchError::too_large(format!("the repository has a path of more than {PATH_LIMIT} bytes")));
+            return Err(FetchError::too_large(format!(
+                "the repository has a path of more than {PATH_LIMIT} bytes"
+            )));
         }
         Ok(())
     }
 
     fn too_deep(&self) -> Trouble {
-        FetchError::too_large(format!("the repository has folders within folders, more than {} deep", self.limits.depth)).into()
+        FetchError::too_large(format!(
+            "the repository has folders within folders, more than {} deep",
+            self.limits.depth
+        ))
+        .into()
     }
 
-    fn collect_modules(&self, folder: Oid, path: &mut Vec<u8>, found: &mut Vec<(Vec<u8>, Oid)>) -> Result<(), Trouble> {
-        if self.known.get(&folder).is_none_or(|totals| totals.modules == 0) {
+    fn collect_modules(
+        &self,
+        folder: Oid,
+        path: &mut Vec<u8>,
+        found: &mut Vec<(Vec<u8>, Oid)>,
+    ) -> Result<(), Trouble> {
+        if self
+            .known
+            .get(&folder)
+            .is_none_or(|totals| totals.modules == 0)
+        {
             return Ok(());
         }
         for entry in tree::read(&self.depot.repo, &self.odb, folder)? {

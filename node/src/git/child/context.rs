@@ -3,12 +3,12 @@
 //! GNU format, and nothing that is not the tree's: owner 0, the commit's time, the owner's exec bit;
 //! the same commit gives the same bytes. Links are entries like any other and are never followed.
 
+use super::Trouble;
 use super::builtin;
 use super::depot::Depot;
 use super::meter::Meter;
 use super::plan::{Plan, Recipe};
 use super::tree::{self, Entry, Kind};
-use super::Trouble;
 use crate::git::error::FetchError;
 use crate::git::order::FetchLimits;
 use crate::git::wire::Written;
@@ -23,8 +23,17 @@ use std::path::Path;
 use tar::{EntryType, Header};
 
 /// Writes the build context into the file `to`, which is made anew.
-pub(super) fn write(depot: &Depot, plan: &Plan, limits: &FetchLimits, meter: &Meter, to: &Path) -> Result<Written, FetchError> {
-    let recipe = plan.recipe.as_ref().ok_or_else(|| FetchError::node("writing the build context", "nothing is built"))?;
+pub(super) fn write(
+    depot: &Depot,
+    plan: &Plan,
+    limits: &FetchLimits,
+    meter: &Meter,
+    to: &Path,
+) -> Result<Written, FetchError> {
+    let recipe = plan
+        .recipe
+        .as_ref()
+        .ok_or_else(|| FetchError::node("writing the build context", "nothing is built"))?;
     write_tar(depot, plan, recipe, limits, meter, to).map_err(|trouble| match trouble {
         Trouble::Fetch(error) => error,
         // Its tree was whole when it was counted.
@@ -67,7 +76,11 @@ fn write_tar(
     let mut buffer = writer.tar.into_inner().map_err(disk)?;
     buffer.flush().map_err(disk)?;
     let bytes = buffer.get_ref().metadata().map_err(disk)?.len();
-    Ok(Written { dockerfile, bytes, files: entries })
+    Ok(Written {
+        dockerfile,
+        bytes,
+        files: entries,
+    })
 }
 
 fn disk(error: io::Error) -> Trouble {
@@ -120,13 +133,19 @@ impl Writer<'_> {
             }
             Kind::File { executable } => {
                 let content = match self.recipe {
-                    Recipe::Own { path: dockerfile, replaced: Some(content) } if dockerfile.as_str().as_bytes() == path.as_slice() => {
-                        content.clone()
-                    }
+                    Recipe::Own {
+                        path: dockerfile,
+                        replaced: Some(content),
+                    } if dockerfile.as_str().as_bytes() == path.as_slice() => content.clone(),
                     _ => self.blob(entry.id)?,
                 };
                 self.put_pending()?;
-                self.put(EntryType::Regular, &self.placed(path), if executable { 0o755 } else { 0o644 }, &content)
+                self.put(
+                    EntryType::Regular,
+                    &self.placed(path),
+                    if executable { 0o755 } else { 0o644 },
+                    &content,
+                )
             }
         }
     }
@@ -144,10 +163,15 @@ impl Writer<'_> {
     fn is_left_out(&self, path: &[u8]) -> bool {
         match self.recipe {
             // The builder needs these whatever the patterns say.
-            Recipe::Own { path: dockerfile, .. } if path == dockerfile.as_str().as_bytes() || path == b".dockerignore" => false,
+            Recipe::Own {
+                path: dockerfile, ..
+            } if path == dockerfile.as_str().as_bytes() || path == b".dockerignore" => false,
             // How it is deployed is not for visitors.
-            Recipe::BuiltIn { lang: Lang::Static, .. }
-                if FILE_NAMES.iter().any(|name| path == name.as_bytes()) || path == b".dockerignore" || path == b".gitmodules" =>
+            Recipe::BuiltIn {
+                lang: Lang::Static, ..
+            } if FILE_NAMES.iter().any(|name| path == name.as_bytes())
+                || path == b".dockerignore"
+                || path == b".gitmodules" =>
             {
                 true
             }
@@ -165,7 +189,9 @@ impl Writer<'_> {
 
     fn blob(&self, id: Oid) -> Result<Vec<u8>, Trouble> {
         let content = tree::blob(&self.odb, id, self.file_limit)?;
-        content.ok_or_else(|| FetchError::too_large(format!("a file has more than {} bytes", self.file_limit)).into())
+        content.ok_or_else(|| {
+            FetchError::too_large(format!("a file has more than {} bytes", self.file_limit)).into()
+        })
     }
 
     fn put_pending(&mut self) -> Result<(), Trouble> {
@@ -176,7 +202,13 @@ impl Writer<'_> {
     }
 
     /// Writes one entry; `content` is the target of a link.
-    fn put(&mut self, kind: EntryType, path: &[u8], mode: u32, content: &[u8]) -> Result<(), Trouble> {
+    fn put(
+        &mut self,
+        kind: EntryType,
+        path: &[u8],
+        mode: u32,
+        content: &[u8],
+    ) -> Result<(), Trouble> {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
@@ -187,12 +219,20 @@ impl Writer<'_> {
         let path = Path::new(OsStr::from_bytes(path));
         if kind == EntryType::Symlink {
             if content.is_empty() || content.contains(&0) {
-                return Err(FetchError::failed(format!("the symbolic link `{}` has no target", path.display())).into());
+                return Err(FetchError::failed(format!(
+                    "the symbolic link `{}` has no target",
+                    path.display()
+                ))
+                .into());
             }
-            self.tar.append_link(&mut header, path, OsStr::from_bytes(content)).map_err(disk)?;
+            self.tar
+                .append_link(&mut header, path, OsStr::from_bytes(content))
+                .map_err(disk)?;
         } else {
             header.set_size(content.len() as u64);
-            self.tar.append_data(&mut header, path, content).map_err(disk)?;
+            self.tar
+                .append_data(&mut header, path, content)
+                .map_err(disk)?;
         }
         self.entries += 1;
         self.meter.step();

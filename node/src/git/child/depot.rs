@@ -33,20 +33,37 @@ pub(super) struct Depot {
 
 impl Depot {
     /// Opens the mirror of the order's URL, or makes an empty one. Its lock must be held alone.
-    pub(super) fn open(order: &FetchOrder, talk: &Talk, meter: Arc<Meter>) -> Result<Self, FetchError> {
+    pub(super) fn open(
+        order: &FetchOrder,
+        talk: &Talk,
+        meter: Arc<Meter>,
+    ) -> Result<Self, FetchError> {
         let node = |error: std::io::Error| FetchError::node("opening the mirror", error);
         let path = mirror::path(&order.mirror_dir, &order.url);
         let kept = mirror::tidy(&path).map_err(node)? <= PACK_LIMIT;
-        let opened = if kept { Repository::open_bare(&path).ok() } else { None };
+        let opened = if kept {
+            Repository::open_bare(&path).ok()
+        } else {
+            None
+        };
         let fresh = opened.is_none();
         let repo = match opened {
             Some(repo) => repo,
             None => {
                 mirror::remove_dir(&path).map_err(node)?;
-                server::init(&path).map_err(|error| FetchError::node("making a mirror", error.message()))?
+                server::init(&path)
+                    .map_err(|error| FetchError::node("making a mirror", error.message()))?
             }
         };
-        Ok(Self { repo, order: order.clone(), talk: talk.clone(), meter, network: OnceCell::new(), path, fresh })
+        Ok(Self {
+            repo,
+            order: order.clone(),
+            talk: talk.clone(),
+            meter,
+            network: OnceCell::new(),
+            path,
+            fresh,
+        })
     }
 
     /// Whether it was empty when it was opened.
@@ -56,7 +73,8 @@ impl Depot {
 
     /// Removes the mirror.
     pub(super) fn remove(self) -> Result<(), FetchError> {
-        mirror::remove_dir(&self.path).map_err(|error| FetchError::node("removing a damaged mirror", error))
+        mirror::remove_dir(&self.path)
+            .map_err(|error| FetchError::node("removing a damaged mirror", error))
     }
 
     pub(super) fn order(&self) -> &FetchOrder {
@@ -98,6 +116,9 @@ impl Depot {
 
     /// Whether a commit and its tree are here.
     pub(super) fn holds(&self, commit: Oid) -> bool {
-        self.repo.find_commit(commit).and_then(|commit| commit.tree()).is_ok()
+        self.repo
+            .find_commit(commit)
+            .and_then(|commit| commit.tree())
+            .is_ok()
     }
 }

@@ -15,23 +15,40 @@ const SIZE_LIMIT: u64 = 1 << 20;
 /// that stay inside: what is built is what the configuration names.
 pub(super) fn read(depot: &Depot, context: Oid, path: &RepoPath) -> Result<Vec<u8>, Trouble> {
     let odb = depot.odb()?;
-    let invalid = |wrong: String| -> Trouble { FetchError::config_invalid(format!("dockerfile = \"{path}\": {wrong}")).into() };
+    let invalid = |wrong: String| -> Trouble {
+        FetchError::config_invalid(format!("dockerfile = \"{path}\": {wrong}")).into()
+    };
     let entry = match tree::find(&depot.repo, &odb, context, path)? {
         Found::Entry(entry) => entry,
         Found::Nothing => {
-            let place = depot.order().subdir.as_ref().map_or(String::new(), |subdir| format!(" in the folder `{subdir}`"));
-            return Err(FetchError::dockerfile_missing(format!("the repository has no file `{path}`{place}")).into());
+            let place = depot
+                .order()
+                .subdir
+                .as_ref()
+                .map_or(String::new(), |subdir| format!(" in the folder `{subdir}`"));
+            return Err(FetchError::dockerfile_missing(format!(
+                "the repository has no file `{path}`{place}"
+            ))
+            .into());
         }
         Found::Blocked { part, kind } => {
-            return Err(invalid(format!("`{part}` is {}, not a folder; name the file itself", kind.as_str())));
+            return Err(invalid(format!(
+                "`{part}` is {}, not a folder; name the file itself",
+                kind.as_str()
+            )));
         }
     };
     if !matches!(entry.kind, Kind::File { .. }) {
-        return Err(invalid(format!("this is {}; name the file itself", entry.kind.as_str())));
+        return Err(invalid(format!(
+            "this is {}; name the file itself",
+            entry.kind.as_str()
+        )));
     }
     match tree::blob(&odb, entry.id, SIZE_LIMIT)? {
         Some(content) => Ok(content),
-        None => Err(invalid(format!("the file has more than {SIZE_LIMIT} bytes"))),
+        None => Err(invalid(format!(
+            "the file has more than {SIZE_LIMIT} bytes"
+        ))),
     }
 }
 
@@ -49,10 +66,17 @@ pub(super) enum Syntax {
 
 /// Looks at the parser directives, the comments `# key=value` that a Dockerfile may begin with.
 pub(super) fn syntax(content: &[u8]) -> Syntax {
-    let start = if content.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let start = if content.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
     let mut at = start;
     while at < content.len() {
-        let end = content[at..].iter().position(|byte| *byte == b'\n').map_or(content.len(), |length| at + length + 1);
+        let end = content[at..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(content.len(), |length| at + length + 1);
         let line = String::from_utf8_lossy(&content[at..end]);
         let shebang = at == start && line.starts_with("#!");
         let Some((key, value)) = directive(&line) else {
@@ -62,7 +86,11 @@ pub(super) fn syntax(content: &[u8]) -> Syntax {
             }
             // Newer frontends also take the directive as the beginning of a JSON document.
             let json = line.trim_start().starts_with('{') && line.contains("\"syntax\"");
-            return if json { Syntax::Foreign(shown(line.trim())) } else { Syntax::None };
+            return if json {
+                Syntax::Foreign(shown(line.trim()))
+            } else {
+                Syntax::None
+            };
         };
         if key == "syntax" {
             return match is_dockers_own(&value) {
@@ -90,7 +118,11 @@ fn is_dockers_own(value: &str) -> bool {
     let name = image.split(['@', ':']).next().unwrap_or("");
     let version = image.strip_prefix("docker/dockerfile:").unwrap_or("1");
     // Version 1 is what engines have built in; `1-labs` and others are more than that.
-    name == "docker/dockerfile" && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && version.starts_with('1')
+    name == "docker/dockerfile"
+        && version
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && version.starts_with('1')
         || image == "docker/dockerfile:latest"
 }
 
@@ -108,17 +140,35 @@ mod tests {
             ("# a comment\n# syntax=evil/x\nFROM x\n", Syntax::None),
             ("\n# syntax=evil/x\nFROM x\n", Syntax::None),
             ("FROM x\n# syntax=evil/x\n", Syntax::None),
-            ("# syntax=docker/dockerfile:1\nFROM x\n", of_docker("FROM x\n")),
-            ("#syntax = docker.io/docker/dockerfile:1.4\r\nFROM x\n", of_docker("FROM x\n")),
-            ("# escape=`\n# syntax=docker/dockerfile\nFROM x\n", of_docker("# escape=`\nFROM x\n")),
+            (
+                "# syntax=docker/dockerfile:1\nFROM x\n",
+                of_docker("FROM x\n"),
+            ),
+            (
+                "#syntax = docker.io/docker/dockerfile:1.4\r\nFROM x\n",
+                of_docker("FROM x\n"),
+            ),
+            (
+                "# escape=`\n# syntax=docker/dockerfile\nFROM x\n",
+                of_docker("# escape=`\nFROM x\n"),
+            ),
             ("# syntax=docker/dockerfile:latest", of_docker("")),
             ("# SYNTAX=evil/x\nFROM x\n", foreign("evil/x")),
             ("\u{feff}# syntax=evil/x\n", foreign("evil/x")),
             ("#!/bin/x\n# syntax=evil/x\n", foreign("evil/x")),
             ("// syntax=evil/x\n", foreign("evil/x")),
-            ("# escape=\\\n# syntax=docker/dockerfile-evil:1\n", foreign("docker/dockerfile-evil:1")),
-            ("# syntax=docker/dockerfile:1-labs\n", foreign("docker/dockerfile:1-labs")),
-            ("# syntax=evil.example/docker/dockerfile:1\n", foreign("evil.example/docker/dockerfile:1")),
+            (
+                "# escape=\\\n# syntax=docker/dockerfile-evil:1\n",
+                foreign("docker/dockerfile-evil:1"),
+            ),
+            (
+                "# syntax=docker/dockerfile:1-labs\n",
+                foreign("docker/dockerfile:1-labs"),
+            ),
+            (
+                "# syntax=evil.example/docker/dockerfile:1\n",
+                foreign("evil.example/docker/dockerfile:1"),
+            ),
         ] {
             assert_eq!(syntax(content.as_bytes()), syntax_found, "{content:?}");
         }

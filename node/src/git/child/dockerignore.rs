@@ -36,8 +36,15 @@ impl Ignore {
             if pattern.is_empty() {
                 continue;
             }
-            let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build();
-            patterns.add(glob.map_err(|error| format!("the pattern `{}`: {}", shown(&pattern), error.kind()))?);
+            let glob = GlobBuilder::new(&pattern)
+                .literal_separator(true)
+                .backslash_escape(true)
+                .build();
+            patterns.add(
+                glob.map_err(|error| {
+                    format!("the pattern `{}`: {}", shown(&pattern), error.kind())
+                })?,
+            );
             keeps.push(keep);
             if keeps.len() > PATTERN_LIMIT {
                 return Err(format!("it has more than {PATTERN_LIMIT} patterns"));
@@ -105,10 +112,16 @@ mod tests {
         for (text, left_out, kept) in table {
             let ignore = Ignore::parse(text).unwrap();
             for path in *left_out {
-                assert!(ignore.leaves_out(path.as_bytes()), "{text:?} should leave out {path}");
+                assert!(
+                    ignore.leaves_out(path.as_bytes()),
+                    "{text:?} should leave out {path}"
+                );
             }
             for path in *kept {
-                assert!(!ignore.leaves_out(path.as_bytes()), "{text:?} should keep {path}");
+                assert!(
+                    !ignore.leaves_out(path.as_bytes()),
+                    "{text:?} should keep {path}"
+                );
             }
         }
     }

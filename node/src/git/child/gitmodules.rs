@@ -32,7 +32,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Module>, String> {
             continue;
         }
         if line.starts_with('[') {
-            let named = line.strip_prefix("[submodule \"").and_then(|rest| rest.strip_suffix("\"]"));
+            let named = line
+                .strip_prefix("[submodule \"")
+                .and_then(|rest| rest.strip_suffix("\"]"));
             let Some(name) = named.filter(|name| !name.contains(['"', '\\', ']'])) else {
                 return Err(wrong("only sections [submodule \"name\"] are understood"));
             };
@@ -45,9 +47,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<Module>, String> {
         let (Some((key, value)), Some(section)) = (line.split_once('='), section.as_mut()) else {
             return Err(wrong("only `key = value` within a section is understood"));
         };
-        let value = unquoted(value.trim()).ok_or_else(|| wrong("the value has characters that are not understood"))?;
+        let value = unquoted(value.trim())
+            .ok_or_else(|| wrong("the value has characters that are not understood"))?;
         match key.trim().to_ascii_lowercase().as_str() {
-            "path" => section.0 = Some(RepoPath::parse(value).map_err(|error| wrong(&error.to_string()))?),
+            "path" => {
+                section.0 = Some(RepoPath::parse(value).map_err(|error| wrong(&error.to_string()))?)
+            }
             "url" => section.1 = Some(value.to_owned()),
             // How Git would update or show it is of no matter: nothing is ever run.
             _ => {}
@@ -62,7 +67,9 @@ fn unquoted(value: &str) -> Option<&str> {
         Some(rest) => rest.strip_suffix('"')?,
         None => value,
     };
-    let plain = !value.chars().any(|c| c.is_control() || matches!(c, '"' | '\\' | ';' | '#'));
+    let plain = !value
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '"' | '\\' | ';' | '#'));
     plain.then_some(value)
 }
 
@@ -71,8 +78,16 @@ pub(super) fn resolve(parent: &GitUrl, url: &str) -> Result<GitUrl, GitUrlError>
     if !url.starts_with("./") && !url.starts_with("../") {
         return GitUrl::parse(url);
     }
-    let refused = || GitUrlError::NotAUrl { shown: shown(url), rule: "a relative address must stay on its parent's server" };
-    let mut parts: Vec<&str> = parent.as_url().path().split('/').filter(|part| !part.is_empty()).collect();
+    let refused = || GitUrlError::NotAUrl {
+        shown: shown(url),
+        rule: "a relative address must stay on its parent's server",
+    };
+    let mut parts: Vec<&str> = parent
+        .as_url()
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
     let mut rest = url;
     loop {
         if let Some(after) = rest.strip_prefix("./") {
@@ -101,7 +116,10 @@ mod tests {
     fn what_git_writes_is_read() {
         let text = "# x\n[submodule \"lib/a\"]\n\tpath = lib/a\n\turl = ../a.git\n\tbranch = main\n[submodule \"b\"]\n\turl = \"https://x.example/b\"\n\tpath = b\n[submodule \"empty\"]\n";
         let modules = parse(text).unwrap();
-        let seen: Vec<_> = modules.iter().map(|module| (module.path.as_str(), module.url.as_str())).collect();
+        let seen: Vec<_> = modules
+            .iter()
+            .map(|module| (module.path.as_str(), module.url.as_str()))
+            .collect();
         assert_eq!(seen, [("lib/a", "../a.git"), ("b", "https://x.example/b")]);
     }
 

@@ -15,46 +15,73 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Writes the known keys of `host` as those of the pipe into `~/.ssh/known_hosts`.
-pub(super) fn prepare(files: &[PathBuf], host: &str, port: u16, pipe_port: u16) -> Result<(), FetchError> {
+pub(super) fn prepare(
+    files: &[PathBuf],
+    host: &str,
+    port: u16,
+    pipe_port: u16,
+) -> Result<(), FetchError> {
     let mut keys = String::new();
     for file in files {
         // A file that is not there, or not for us to read, knows no hosts.
-        let Ok(text) = std::fs::read_to_string(file) else { continue };
+        let Ok(text) = std::fs::read_to_string(file) else {
+            continue;
+        };
         for key in keys_of(&text, host, port)? {
             // A line into a string cannot fail.
             let _ = writeln!(keys, "[127.0.0.1]:{pipe_port} {key}");
         }
     }
     if keys.is_empty() {
-        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        let files: Vec<String> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
         return Err(FetchError::failed(format!(
             "the SSH host `{}` is not known to the node: add its key (ssh-keyscan -p {port} …, checked) to {}",
             shown(host),
             files.join(" or ")
         )));
     }
-    let home = std::env::home_dir().ok_or_else(|| FetchError::node("writing known hosts", "no home"))?;
-    let written = std::fs::create_dir_all(home.join(".ssh")).and_then(|()| std::fs::write(home.join(".ssh/known_hosts"), keys));
+    let home =
+        std::env::home_dir().ok_or_else(|| FetchError::node("writing known hosts", "no home"))?;
+    let written = std::fs::create_dir_all(home.join(".ssh"))
+        .and_then(|()| std::fs::write(home.join(".ssh/known_hosts"), keys));
     written.map_err(|error| FetchError::node("writing known hosts", error))
 }
 
 /// The keys of a host in a file of OpenSSH's format: type and key of each line that names it.
 fn keys_of<'t>(text: &'t str, host: &str, port: u16) -> Result<Vec<&'t str>, FetchError> {
     let host = host.to_ascii_lowercase();
-    let name = if port == 22 { host.clone() } else { format!("[{host}]:{port}") };
+    let name = if port == 22 {
+        host.clone()
+    } else {
+        format!("[{host}]:{port}")
+    };
     let mut keys = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let (marker, rest) = match line.split_once(char::is_whitespace) {
             Some((marker, rest)) if marker.starts_with('@') => (Some(marker), rest.trim_start()),
             _ => (None, line),
         };
-        let Some((patterns, key)) = rest.split_once(char::is_whitespace) else { continue };
+        let Some((patterns, key)) = rest.split_once(char::is_whitespace) else {
+            continue;
+        };
         if !names(patterns, &name) {
             continue;
         }
         match marker {
             None => keys.push(key.trim()),
-            Some("@revoked") => return Err(FetchError::failed(format!("a key of the SSH host `{}` is marked as revoked", shown(&host)))),
+            Some("@revoked") => {
+                return Err(FetchError::failed(format!(
+                    "a key of the SSH host `{}` is marked as revoked",
+                    shown(&host)
+                )));
+            }
             // Certificates of hosts are beyond libssh2.
             Some(_) => {}
         }
@@ -70,7 +97,9 @@ fn names(patterns: &str, name: &str) -> bool {
     let mut named = false;
     for pattern in patterns.split(',') {
         match pattern.strip_prefix('!') {
-            Some(not) if glob(not.to_ascii_lowercase().as_bytes(), name.as_bytes()) => return false,
+            Some(not) if glob(not.to_ascii_lowercase().as_bytes(), name.as_bytes()) => {
+                return false;
+            }
             Some(_) => {}
             None => named |= glob(pattern.to_ascii_lowercase().as_bytes(), name.as_bytes()),
         }
@@ -83,7 +112,10 @@ fn is_hash_of(hashed: &str, name: &str) -> Option<bool> {
     let (salt, hash) = hashed.split_once('|')?;
     let mut mac = Hmac::<Sha1>::new_from_slice(&BASE64_STANDARD.decode(salt).ok()?).ok()?;
     mac.update(name.as_bytes());
-    Some(mac.verify_slice(&BASE64_STANDARD.decode(hash).ok()?).is_ok())
+    Some(
+        mac.verify_slice(&BASE64_STANDARD.decode(hash).ok()?)
+            .is_ok(),
+    )
 }
 
 /// `*` for any number of characters, `?` for one.

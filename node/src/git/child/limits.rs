@@ -11,7 +11,10 @@ pub(super) fn apply(limits: &FetchLimits) -> std::io::Result<()> {
     let data = 2 * limits.file_bytes + 96 * MIB;
     // The largest files are a received pack and the tar: 512 bytes of header and as much padding an
     // entry, more for long names.
-    let file = limits.received_bytes.max(limits.tree_bytes + limits.files * 2048) + 64 * MIB;
+    let file = limits
+        .received_bytes
+        .max(limits.tree_bytes + limits.files * 2048)
+        + 64 * MIB;
     let cpu = limits.wall.as_secs().max(1) * 2;
     for (resource, value) in [
         (Resource::CORE, 0),

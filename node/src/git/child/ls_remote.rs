@@ -25,7 +25,9 @@ pub fn main() -> ExitCode {
     };
     let answer = match look(&question) {
         Ok(commit) => RefAnswer::Found { commit },
-        Err(error) => RefAnswer::Failed { detail: error.to_string() },
+        Err(error) => RefAnswer::Failed {
+            detail: error.to_string(),
+        },
     };
     // When nobody listens any more there is nobody to tell.
     match serde_json::to_vec(&answer).map(|line| std::io::stdout().write_all(&line)) {
@@ -41,8 +43,14 @@ fn listen() -> mpsc::Receiver<RefQuestion> {
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let mut line = Vec::new();
-        let read = input.by_ref().take(QUESTION_LIMIT).read_until(b'\n', &mut line);
-        if let Ok(question) = read.map_err(serde_json::Error::io).and_then(|_| serde_json::from_slice(&line)) {
+        let read = input
+            .by_ref()
+            .take(QUESTION_LIMIT)
+            .read_until(b'\n', &mut line);
+        if let Ok(question) = read
+            .map_err(serde_json::Error::io)
+            .and_then(|_| serde_json::from_slice(&line))
+        {
             // The other end waits for exactly this one.
             let _ = sender.send(question);
         } else {
@@ -57,15 +65,23 @@ fn listen() -> mpsc::Receiver<RefQuestion> {
 
 /// The commit that the ref stands for.
 fn look(question: &RefQuestion) -> Result<CommitId, FetchError> {
-    question.url.check_scheme(question.policy.file_allowed).map_err(|error| FetchError::failed(error.to_string()))?;
-    limits::apply(&as_limits(question)).map_err(|error| FetchError::node("setting limits", error))?;
-    let home = std::env::home_dir().ok_or_else(|| FetchError::node("asking a server", "no home"))?;
+    question
+        .url
+        .check_scheme(question.policy.file_allowed)
+        .map_err(|error| FetchError::failed(error.to_string()))?;
+    limits::apply(&as_limits(question))
+        .map_err(|error| FetchError::node("setting limits", error))?;
+    let home =
+        std::env::home_dir().ok_or_else(|| FetchError::node("asking a server", "no home"))?;
     let meter = Arc::new(Meter::new(question.received_bytes));
     let network = Network::new(question.policy.guard.clone(), meter.clone())
         .map_err(|error| FetchError::node("starting the network", error))?;
     let server = Server::reach(&question.url, &question.policy, &meter, || Ok(&network))?;
-    let explain = |error: git2::Error| server::cause(&meter).unwrap_or_else(|| server.explain("look at", &error));
-    let repo = server::init(&home.join("asking.git")).map_err(|error| FetchError::node("making a repository", error.message()))?;
+    let explain = |error: git2::Error| {
+        server::cause(&meter).unwrap_or_else(|| server.explain("look at", &error))
+    };
+    let repo = server::init(&home.join("asking.git"))
+        .map_err(|error| FetchError::node("making a repository", error.message()))?;
     let mut remote = repo.remote_anonymous(&server.address).map_err(explain)?;
     let (_connection, heads) = server.connect(&mut remote).map_err(explain)?;
     let aim = aim_at_ref(&heads, question.git_ref.as_ref())?;

@@ -69,23 +69,35 @@ impl Meter {
 
     /// Remembers why the pipe failed: libgit2 only sees a closed connection. The first reason stays.
     pub(super) fn trouble(&self, text: String) {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(text);
     }
 
     /// Why the pipe failed, if it did.
     pub(super) fn take_trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Whether the pipe failed.
     pub(super) fn has_trouble(&self) -> bool {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     /// What the server says beside the data; its last words often are the reason of a failure.
     pub(super) fn hear(&self, words: &[u8]) {
         const KEPT: usize = 1000;
-        let mut heard = self.remote_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self
+            .remote_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         heard.push_str(&String::from_utf8_lossy(words));
         let start = heard.ceil_char_boundary(heard.len().saturating_sub(KEPT));
         heard.drain(..start);
@@ -93,6 +105,11 @@ impl Meter {
 
     /// What the server said since the last call.
     pub(super) fn take_words(&self) -> String {
-        std::mem::take(&mut *self.remote_words.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .remote_words
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }

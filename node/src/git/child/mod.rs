@@ -68,7 +68,10 @@ fn listen() -> mpsc::Receiver<Ask> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
-            let Ok(ask) = line.map_err(std::io::Error::other).and_then(|line| Ok(serde_json::from_str(&line)?)) else {
+            let Ok(ask) = line
+                .map_err(std::io::Error::other)
+                .and_then(|line| Ok(serde_json::from_str(&line)?))
+            else {
                 break;
             };
             if sender.send(ask).is_err() {
@@ -83,14 +86,16 @@ fn listen() -> mpsc::Receiver<Ask> {
 fn serve(order: &FetchOrder, talk: &Talk, asks: &mpsc::Receiver<Ask>) -> Result<(), FetchError> {
     limits::apply(&order.limits).map_err(|error| FetchError::node("setting limits", error))?;
     let waiting = || talk.log("waiting for another fetch of the same repository");
-    let lock = mirror::lock(&order.mirror_dir, &order.url, waiting).map_err(|error| FetchError::node("locking the mirror", error))?;
+    let lock = mirror::lock(&order.mirror_dir, &order.url, waiting)
+        .map_err(|error| FetchError::node("locking the mirror", error))?;
     talk.say(&Say::Started);
 
     let meter = Arc::new(Meter::new(order.limits.received_bytes));
     let _reporting = talk.report(meter.clone());
     let (depot, plan) = prepare(order, talk, &meter)?;
     // From here on objects are only read: others may read as well.
-    lock.lock_shared().map_err(|error| FetchError::node("locking the mirror", error))?;
+    lock.lock_shared()
+        .map_err(|error| FetchError::node("locking the mirror", error))?;
     talk.say(&Say::Prepared(Box::new(plan.prepared())));
 
     if let Ok(Ask::WriteContext { to }) = asks.recv() {
@@ -101,7 +106,11 @@ fn serve(order: &FetchOrder, talk: &Talk, asks: &mpsc::Receiver<Ask>) -> Result<
 }
 
 /// Fetches and plans; a mirror that turns out to be damaged is replaced once.
-fn prepare(order: &FetchOrder, talk: &Talk, meter: &Arc<Meter>) -> Result<(depot::Depot, Plan), FetchError> {
+fn prepare(
+    order: &FetchOrder,
+    talk: &Talk,
+    meter: &Arc<Meter>,
+) -> Result<(depot::Depot, Plan), FetchError> {
     let mut again = true;
     loop {
         let depot = depot::Depot::open(order, talk, meter.clone())?;
@@ -116,7 +125,9 @@ fn prepare(order: &FetchOrder, talk: &Talk, meter: &Arc<Meter>) -> Result<(depot
             Err(Trouble::Damaged(detail)) => {
                 // Freshly fetched and still not whole: so it is at the server.
                 depot.remove()?;
-                return Err(FetchError::failed(format!("the repository is damaged: {detail}")));
+                return Err(FetchError::failed(format!(
+                    "the repository is damaged: {detail}"
+                )));
             }
         }
     }
@@ -141,7 +152,9 @@ impl Trouble {
     /// An object that should be in the mirror cannot be read.
     fn damaged(error: &git2::Error) -> Self {
         if error.message().contains("out of memory") {
-            return Self::Fetch(FetchError::too_large("the repository takes more memory than a fetch may use"));
+            return Self::Fetch(FetchError::too_large(
+                "the repository takes more memory than a fetch may use",
+            ));
         }
         Self::Damaged(error.message().to_owned())
     }

@@ -62,21 +62,43 @@ pub(super) struct Pipe {
 
 impl Network {
     pub(super) fn new(guard: GuardPolicy, meter: Arc<Meter>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self { runtime, guard, meter })
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            runtime,
+            guard,
+            meter,
+        })
     }
 
     /// Resolves and vets a host, and opens a pipe to it.
     pub(super) fn pipe(&self, host: &str, port: u16, kind: PipeKind) -> Result<Pipe, FetchError> {
         self.runtime.block_on(async {
-            let addresses = self.guard.resolve(host, port).await.map_err(|error| FetchError::failed(error.to_string()))?;
-            let target = Arc::new(Target { host: host.to_owned(), port, addresses, meter: self.meter.clone() });
+            let addresses = self
+                .guard
+                .resolve(host, port)
+                .await
+                .map_err(|error| FetchError::failed(error.to_string()))?;
+            let target = Arc::new(Target {
+                host: host.to_owned(),
+                port,
+                addresses,
+                meter: self.meter.clone(),
+            });
             let opening = |error| FetchError::node("opening a pipe", error);
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(opening)?;
             let port = listener.local_addr().map_err(opening)?.port();
             let stop = CancellationToken::new();
-            tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, target, kind)));
-            Ok(Pipe { port, _stop: stop.drop_guard() })
+            tokio::spawn(
+                stop.clone()
+                    .run_until_cancelled_owned(accept(listener, target, kind)),
+            );
+            Ok(Pipe {
+                port,
+                _stop: stop.drop_guard(),
+            })
         })
     }
 }
@@ -97,12 +119,20 @@ impl Target {
 
     /// As it stands in a `Host` header of plain HTTP.
     fn host_header(&self) -> String {
-        if self.port == 80 { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == 80 {
+            self.host.clone()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Refuses to go where the server sends us, and remembers it for the user.
     fn refuse(&self, elsewhere: &str) -> StatusCode {
-        self.meter.trouble(format!("`{}` sends the fetch on to `{}`, which is not followed", self.host, shown(elsewhere)));
+        self.meter.trouble(format!(
+            "`{}` sends the fetch on to `{}`, which is not followed",
+            self.host,
+            shown(elsewhere)
+        ));
         StatusCode::FORBIDDEN
     }
 
@@ -113,13 +143,19 @@ impl Target {
             match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     stream.set_nodelay(true)?;
-                    return Ok(Counted { stream, meter: self.meter.clone() });
+                    return Ok(Counted {
+                        stream,
+                        meter: self.meter.clone(),
+                    });
                 }
                 Ok(Err(error)) => last = error,
                 Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
             }
         }
-        self.meter.trouble(format!("cannot connect to `{}`, port {}: {last}", self.host, self.port));
+        self.meter.trouble(format!(
+            "cannot connect to `{}`, port {}: {last}",
+            self.host, self.port
+        ));
         Err(last)
     }
 }
@@ -145,7 +181,8 @@ async fn accept(listener: TcpListener, target: Arc<Target>, kind: PipeKind) {
                 }
                 PipeKind::Tunnel | PipeKind::Http => {
                     let service = service_fn(|request| answer(request, target.clone(), kind));
-                    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    let serving = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service);
                     // As above: a connection that ends early is seen by libgit2.
                     let _ = serving.with_upgrades().await;
                 }
@@ -156,7 +193,11 @@ async fn accept(listener: TcpListener, target: Arc<Target>, kind: PipeKind) {
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-async fn answer(request: Request<Incoming>, target: Arc<Target>, kind: PipeKind) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    target: Arc<Target>,
+    kind: PipeKind,
+) -> Result<Response<Body>, Infallible> {
     let passed = match (kind, request.method()) {
         (PipeKind::Tunnel, &Method::CONNECT) => tunnel(request, &target).await,
         (PipeKind::Http, method) if method != Method::CONNECT => forward(request, &target).await,
@@ -188,19 +229,31 @@ async fn tunnel(request: Request<Incoming>, target: &Target) -> Result<Response<
 }
 
 /// Passes one request on under the server's name, and its answer back.
-async fn forward(mut request: Request<Incoming>, target: &Target) -> Result<Response<Body>, StatusCode> {
+async fn forward(
+    mut request: Request<Incoming>,
+    target: &Target,
+) -> Result<Response<Body>, StatusCode> {
     let host = HeaderValue::try_from(target.host_header()).map_err(|_| StatusCode::BAD_REQUEST)?;
     // Requests to a server name only the path; whatever else stands there is not passed on.
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let path = request
+        .uri()
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     let own_address = request.headers_mut().insert(HOST, host);
     request.headers_mut().remove(CONNECTION);
     let upstream = target.dial().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
     let broken = |error: hyper::Error| {
-        target.meter.trouble(format!("`{}` did not answer as an HTTP server does: {error}", target.host));
+        target.meter.trouble(format!(
+            "`{}` did not answer as an HTTP server does: {error}",
+            target.host
+        ));
         StatusCode::BAD_GATEWAY
     };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(upstream)).await.map_err(broken)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(upstream))
+        .await
+        .map_err(broken)?;
     // Its failure shows in the answer's body.
     tokio::spawn(connection);
     let mut response = sender.send_request(request).await.map_err(broken)?;
@@ -210,8 +263,16 @@ async fn forward(mut request: Request<Incoming>, target: &Target) -> Result<Resp
 }
 
 /// A redirect within the server is led through the pipe; any other ends here.
-fn keep_on_the_way<B>(response: &mut Response<B>, target: &Target, own_address: Option<&HeaderValue>) -> Result<(), StatusCode> {
-    let Some(location) = response.headers().get(LOCATION).filter(|_| response.status().is_redirection()) else {
+fn keep_on_the_way<B>(
+    response: &mut Response<B>,
+    target: &Target,
+    own_address: Option<&HeaderValue>,
+) -> Result<(), StatusCode> {
+    let Some(location) = response
+        .headers()
+        .get(LOCATION)
+        .filter(|_| response.status().is_redirection())
+    else {
         return Ok(());
     };
     let text = location.to_str().unwrap_or("(not text)");
@@ -219,9 +280,12 @@ fn keep_on_the_way<B>(response: &mut Response<B>, target: &Target, own_address: 
     match (uri.scheme_str(), uri.authority()) {
         (None, None) if text.starts_with('/') && !text.starts_with("//") => Ok(()),
         (Some("http"), Some(authority)) if target.is(authority, Some(80)) => {
-            let own_address = own_address.and_then(|own| own.to_str().ok()).ok_or_else(|| target.refuse(text))?;
+            let own_address = own_address
+                .and_then(|own| own.to_str().ok())
+                .ok_or_else(|| target.refuse(text))?;
             let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-            let led = HeaderValue::try_from(format!("http://{own_address}{path}")).map_err(|_| target.refuse(text))?;
+            let led = HeaderValue::try_from(format!("http://{own_address}{path}"))
+                .map_err(|_| target.refuse(text))?;
             response.headers_mut().insert(LOCATION, led);
             Ok(())
         }
@@ -236,7 +300,11 @@ struct Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let count = buf.filled().len() - before;
@@ -249,7 +317,11 @@ impl AsyncRead for Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

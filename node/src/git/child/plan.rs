@@ -66,10 +66,20 @@ impl Plan {
 /// Fetches, reads the configuration, counts the tree, fetches submodules.
 pub(super) fn make(depot: &Depot) -> Result<Plan, Trouble> {
     let order = depot.order();
-    let wanted = Wanted { git_ref: order.git_ref.clone(), commit: order.commit.clone() };
+    let wanted = Wanted {
+        git_ref: order.git_ref.clone(),
+        commit: order.commit.clone(),
+    };
     let id = depot.commit(&order.url, &wanted)?;
-    let commit = depot.repo.find_commit(id).map_err(|error| Trouble::damaged(&error))?;
-    let subject = commit.summary().ok().flatten().map_or(String::new(), |subject| format!(" ({})", plain(subject)));
+    let commit = depot
+        .repo
+        .find_commit(id)
+        .map_err(|error| Trouble::damaged(&error))?;
+    let subject = commit
+        .summary()
+        .ok()
+        .flatten()
+        .map_or(String::new(), |subject| format!(" ({})", plain(subject)));
     depot.talk().log(format!("commit {id}{subject}"));
 
     let root = commit.tree_id();
@@ -79,13 +89,21 @@ pub(super) fn make(depot: &Depot) -> Result<Plan, Trouble> {
     let mut census = Census::new(depot)?;
     census.add(context)?;
     let mut mounts = Mounts::new();
-    let holder = Holder { url: &order.url, root, subdir: order.subdir.as_ref(), used: context, at: b"", level: 1 };
+    let holder = Holder {
+        url: &order.url,
+        root,
+        subdir: order.subdir.as_ref(),
+        used: context,
+        at: b"",
+        level: 1,
+    };
     submodules::gather(depot, &mut census, &holder, &mut mounts)?;
 
     let recipe = recipe(depot, context, &spec)?;
     let ignore = ignore(depot, context, recipe.as_ref())?;
     Ok(Plan {
-        commit: CommitId::parse(&id.to_string()).map_err(|error| FetchError::failed(error.to_string()))?,
+        commit: CommitId::parse(&id.to_string())
+            .map_err(|error| FetchError::failed(error.to_string()))?,
         warnings: warnings.iter().map(ToString::to_string).collect(),
         content_hash: content_hash(context, &mounts, recipe.as_ref()),
         spec,
@@ -99,16 +117,25 @@ pub(super) fn make(depot: &Depot) -> Result<Plan, Trouble> {
 
 /// The tree of the folder that is deployed.
 fn context(depot: &Depot, root: Oid) -> Result<Oid, Trouble> {
-    let Some(subdir) = &depot.order().subdir else { return Ok(root) };
+    let Some(subdir) = &depot.order().subdir else {
+        return Ok(root);
+    };
     match tree::find(&depot.repo, &depot.odb()?, root, subdir)? {
         Found::Entry(entry) if entry.kind == Kind::Folder => Ok(entry.id),
-        Found::Entry(entry) => {
-            Err(FetchError::config_invalid(format!("subdir `{subdir}` is {}, not a folder", entry.kind.as_str())).into())
-        }
-        Found::Blocked { part, kind } => {
-            Err(FetchError::config_invalid(format!("subdir `{subdir}`: `{part}` is {}, not a folder", kind.as_str())).into())
-        }
-        Found::Nothing => Err(FetchError::config_missing(format!("the repository has no folder `{subdir}`")).into()),
+        Found::Entry(entry) => Err(FetchError::config_invalid(format!(
+            "subdir `{subdir}` is {}, not a folder",
+            entry.kind.as_str()
+        ))
+        .into()),
+        Found::Blocked { part, kind } => Err(FetchError::config_invalid(format!(
+            "subdir `{subdir}`: `{part}` is {}, not a folder",
+            kind.as_str()
+        ))
+        .into()),
+        Found::Nothing => Err(FetchError::config_missing(format!(
+            "the repository has no folder `{subdir}`"
+        ))
+        .into()),
     }
 }
 
@@ -116,27 +143,50 @@ fn configuration(depot: &Depot, context: Oid) -> Result<Parsed, Trouble> {
     let odb = depot.odb()?;
     let entries = tree::read(&depot.repo, &odb, context)?;
     for name in FILE_NAMES {
-        let Some(entry) = entries.iter().find(|entry| entry.name == name.as_bytes()) else { continue };
+        let Some(entry) = entries.iter().find(|entry| entry.name == name.as_bytes()) else {
+            continue;
+        };
         if !matches!(entry.kind, Kind::File { .. }) {
-            return Err(FetchError::config_invalid(format!("{name} is {}; it has to be a file", entry.kind.as_str())).into());
+            return Err(FetchError::config_invalid(format!(
+                "{name} is {}; it has to be a file",
+                entry.kind.as_str()
+            ))
+            .into());
         }
-        let content = tree::blob(&odb, entry.id, SIZE_LIMIT as u64)?
-            .ok_or_else(|| FetchError::config_invalid(format!("{name} has more than {SIZE_LIMIT} bytes")))?;
-        return config_toml::parse(name, &content).map_err(|error| FetchError::config_invalid(error.to_string()).into());
+        let content = tree::blob(&odb, entry.id, SIZE_LIMIT as u64)?.ok_or_else(|| {
+            FetchError::config_invalid(format!("{name} has more than {SIZE_LIMIT} bytes"))
+        })?;
+        return config_toml::parse(name, &content)
+            .map_err(|error| FetchError::config_invalid(error.to_string()).into());
     }
-    let place = depot.order().subdir.as_ref().map_or("at its root".to_owned(), |subdir| format!("in the folder `{subdir}`"));
-    Err(FetchError::config_missing(format!("the repository has no {} {place}", FILE_NAMES.join(", ").replace(", s", " or s"))).into())
+    let place = depot
+        .order()
+        .subdir
+        .as_ref()
+        .map_or("at its root".to_owned(), |subdir| {
+            format!("in the folder `{subdir}`")
+        });
+    Err(FetchError::config_missing(format!(
+        "the repository has no {} {place}",
+        FILE_NAMES.join(", ").replace(", s", " or s")
+    ))
+    .into())
 }
 
 fn recipe(depot: &Depot, context: Oid, spec: &DeploymentSpec) -> Result<Option<Recipe>, Trouble> {
-    let built = spec.services.iter().find_map(|service| match &service.image {
-        ImageSpec::Build(build) => Some((service, build)),
-        ImageSpec::Pull { .. } => None,
-    });
+    let built = spec
+        .services
+        .iter()
+        .find_map(|service| match &service.image {
+            ImageSpec::Build(build) => Some((service, build)),
+            ImageSpec::Pull { .. } => None,
+        });
     let recipe = match built {
         None => return Ok(None),
         Some((_, BuildSpec::Dockerfile { path })) => own(depot, context, path)?,
-        Some((service, BuildSpec::BuiltIn { lang, .. })) => built_in(depot, context, service, *lang)?,
+        Some((service, BuildSpec::BuiltIn { lang, .. })) => {
+            built_in(depot, context, service, *lang)?
+        }
     };
     Ok(Some(recipe))
 }
@@ -146,29 +196,48 @@ fn own(depot: &Depot, context: Oid, path: &RepoPath) -> Result<Recipe, Trouble> 
     let replaced = match dockerfile::syntax(&content) {
         Syntax::None => None,
         Syntax::OfDocker(rest) => {
-            depot.talk().log(format!("the line `# syntax=` of {path} is left out: the engine's own frontend builds it"));
+            depot.talk().log(format!(
+                "the line `# syntax=` of {path} is left out: the engine's own frontend builds it"
+            ));
             Some(rest)
         }
         Syntax::Foreign(image) => {
-            let wrong = format!("{path}: `# syntax={image}` would have another image build this; only docker/dockerfile:1 is allowed");
+            let wrong = format!(
+                "{path}: `# syntax={image}` would have another image build this; only docker/dockerfile:1 is allowed"
+            );
             return Err(FetchError::config_invalid(wrong).into());
         }
     };
-    Ok(Recipe::Own { path: path.clone(), replaced })
+    Ok(Recipe::Own {
+        path: path.clone(),
+        replaced,
+    })
 }
 
-fn built_in(depot: &Depot, context: Oid, service: &ServiceSpec, lang: Lang) -> Result<Recipe, Trouble> {
+fn built_in(
+    depot: &Depot,
+    context: Oid,
+    service: &ServiceSpec,
+    lang: Lang,
+) -> Result<Recipe, Trouble> {
     let odb = depot.odb()?;
     let entries = tree::read(&depot.repo, &odb, context)?;
     let mut facts = Facts::default();
-    for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })) {
+    for entry in entries
+        .iter()
+        .filter(|entry| matches!(entry.kind, Kind::File { .. }))
+    {
         if let Ok(name) = std::str::from_utf8(&entry.name) {
             facts.files.push(name.to_owned());
         }
         if lang == Lang::Node && entry.name == b"package.json" {
             let content = tree::blob(&odb, entry.id, PACKAGE_FILE)?;
-            let package = content.and_then(|content| serde_json::from_slice::<Package>(&content).ok());
-            facts.package = Some(package.ok_or_else(|| FetchError::config_invalid("package.json is not a package.json"))?);
+            let package =
+                content.and_then(|content| serde_json::from_slice::<Package>(&content).ok());
+            facts.package =
+                Some(package.ok_or_else(|| {
+                    FetchError::config_invalid("package.json is not a package.json")
+                })?);
         }
     }
     let ask = builtin::Ask {
@@ -176,7 +245,11 @@ fn built_in(depot: &Depot, context: Oid, service: &ServiceSpec, lang: Lang) -> R
         base: depot.order().builtin.of(lang),
         command: service.command.as_deref(),
         port: service.ports.first().copied(),
-        volumes: service.volumes.iter().map(|volume| volume.path.as_str()).collect(),
+        volumes: service
+            .volumes
+            .iter()
+            .map(|volume| volume.path.as_str())
+            .collect(),
     };
     let text = builtin::dockerfile(&ask, &facts).map_err(FetchError::config_invalid)?;
     Ok(Recipe::BuiltIn { lang, text })
@@ -190,14 +263,21 @@ fn ignore(depot: &Depot, context: Oid, recipe: Option<&Recipe>) -> Result<Ignore
     };
     let odb = depot.odb()?;
     for name in own.into_iter().chain([".dockerignore".to_owned()]) {
-        let Ok(path) = RepoPath::parse(&name) else { continue };
-        let Found::Entry(entry) = tree::find(&depot.repo, &odb, context, &path)? else { continue };
+        let Ok(path) = RepoPath::parse(&name) else {
+            continue;
+        };
+        let Found::Entry(entry) = tree::find(&depot.repo, &odb, context, &path)? else {
+            continue;
+        };
         let invalid = |wrong: &str| FetchError::config_invalid(format!("{name}: {wrong}"));
         if !matches!(entry.kind, Kind::File { .. }) {
             return Err(invalid("this is not a file").into());
         }
-        let content = tree::blob(&odb, entry.id, SMALL_FILE)?.ok_or_else(|| invalid("the file has more than 64 KiB"))?;
-        return Ok(Ignore::parse(&String::from_utf8_lossy(&content)).map_err(|wrong| invalid(&wrong))?);
+        let content = tree::blob(&odb, entry.id, SMALL_FILE)?
+            .ok_or_else(|| invalid("the file has more than 64 KiB"))?;
+        return Ok(
+            Ignore::parse(&String::from_utf8_lossy(&content)).map_err(|wrong| invalid(&wrong))?
+        );
     }
     Ok(Ignore::default())
 }

@@ -17,7 +17,11 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn new(head: &RemoteHead<'_>) -> Self {
-        Self { name: head.name().to_owned(), id: head.oid(), points_to: head.symref_target().map(str::to_owned) }
+        Self {
+            name: head.name().to_owned(),
+            id: head.oid(),
+            points_to: head.symref_target().map(str::to_owned),
+        }
     }
 
     /// Not a ref of its own, but what a tag is about.
@@ -36,15 +40,27 @@ pub(super) struct Aim {
 
 /// Finds a ref as Git does: in full, as a branch, as a tag; the default branch when none is named.
 pub(super) fn aim_at_ref(heads: &[Head], git_ref: Option<&GitRef>) -> Result<Aim, FetchError> {
-    let find = |name: &str| heads.iter().find(|head| head.name == name).map(|head| Aim { source: head.name.clone(), id: head.id });
+    let find = |name: &str| {
+        heads.iter().find(|head| head.name == name).map(|head| Aim {
+            source: head.name.clone(),
+            id: head.id,
+        })
+    };
     if heads.is_empty() {
-        return Err(FetchError::failed("the repository is empty: it has no branch yet"));
+        return Err(FetchError::failed(
+            "the repository is empty: it has no branch yet",
+        ));
     }
     let Some(git_ref) = git_ref else {
         let head = heads.iter().find(|head| head.name == "HEAD");
-        let branch = head.and_then(|head| head.points_to.as_deref()).and_then(find);
+        let branch = head
+            .and_then(|head| head.points_to.as_deref())
+            .and_then(find);
         return branch.or_else(|| find("HEAD")).ok_or_else(|| {
-            FetchError::failed(format!("the repository has no default branch: name a ref; it has: {}", some_names(heads)))
+            FetchError::failed(format!(
+                "the repository has no default branch: name a ref; it has: {}",
+                some_names(heads)
+            ))
         });
     };
     let name = git_ref.as_str();
@@ -63,7 +79,10 @@ pub(super) fn aim_at_ref(heads: &[Head], git_ref: Option<&GitRef>) -> Result<Aim
 /// What an aim is about, as far as the server's list says: for an annotated tag the commit inside.
 pub(super) fn peeled(heads: &[Head], aim: &Aim) -> Oid {
     let name = format!("{}{PEELED}", aim.source);
-    heads.iter().find(|head| head.name == name).map_or(aim.id, |head| head.id)
+    heads
+        .iter()
+        .find(|head| head.name == name)
+        .map_or(aim.id, |head| head.id)
 }
 
 /// Up to ten names of branches and tags.
@@ -72,13 +91,26 @@ fn some_names(heads: &[Head]) -> String {
     let names: Vec<&str> = heads
         .iter()
         .filter(|head| !head.is_peeled())
-        .filter_map(|head| head.name.strip_prefix("refs/heads/").or_else(|| head.name.strip_prefix("refs/tags/")))
+        .filter_map(|head| {
+            head.name
+                .strip_prefix("refs/heads/")
+                .or_else(|| head.name.strip_prefix("refs/tags/"))
+        })
         .collect();
-    let mut text = names.iter().take(SHOWN).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| shown(name))
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
-    if text.is_empty() { "none".to_owned() } else { text }
+    if text.is_empty() {
+        "none".to_owned()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +128,13 @@ mod tests {
 
     #[test]
     fn a_ref_is_found_as_git_finds_it() {
-        let heads = heads(&["HEAD", "refs/heads/main", "refs/heads/v1", "refs/tags/v1", "refs/tags/v2"]);
+        let heads = heads(&[
+            "HEAD",
+            "refs/heads/main",
+            "refs/heads/v1",
+            "refs/tags/v1",
+            "refs/tags/v2",
+        ]);
         for (name, source) in [
             (None, "refs/heads/main"),
             (Some("HEAD"), "HEAD"),
@@ -106,13 +144,23 @@ mod tests {
             (Some("refs/tags/v1"), "refs/tags/v1"),
         ] {
             let git_ref = name.map(|name| GitRef::parse(name).unwrap());
-            assert_eq!(aim_at_ref(&heads, git_ref.as_ref()).unwrap().source, source, "{name:?}");
+            assert_eq!(
+                aim_at_ref(&heads, git_ref.as_ref()).unwrap().source,
+                source,
+                "{name:?}"
+            );
         }
     }
 
     #[test]
     fn an_annotated_tag_stands_for_its_commit() {
-        let heads = heads(&["HEAD", "refs/heads/main", "refs/tags/v1", "refs/tags/v1^{}", "refs/tags/v2"]);
+        let heads = heads(&[
+            "HEAD",
+            "refs/heads/main",
+            "refs/tags/v1",
+            "refs/tags/v1^{}",
+            "refs/tags/v2",
+        ]);
         for (name, index) in [("v1", 3), ("refs/tags/v1", 3), ("v2", 4), ("main", 1)] {
             let aim = aim_at_ref(&heads, Some(&GitRef::parse(name).unwrap())).unwrap();
             assert_eq!(peeled(&heads, &aim), heads[index].id, "{name}");
@@ -121,11 +169,25 @@ mod tests {
 
     #[test]
     fn a_ref_that_is_not_there_is_named_with_some_that_are() {
-        let names: Vec<String> = (0..12).map(|number| format!("refs/heads/b{number}")).collect();
+        let names: Vec<String> = (0..12)
+            .map(|number| format!("refs/heads/b{number}"))
+            .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let git_ref = GitRef::parse("main").unwrap();
-        let error = aim_at_ref(&heads(&names), Some(&git_ref)).err().unwrap().to_string();
-        assert!(error.contains("`main`; it has: b0, b1") && error.ends_with("b9 and 2 more"), "{error}");
-        assert!(aim_at_ref(&[], None).err().unwrap().to_string().contains("empty"));
+        let error = aim_at_ref(&heads(&names), Some(&git_ref))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("`main`; it has: b0, b1") && error.ends_with("b9 and 2 more"),
+            "{error}"
+        );
+        assert!(
+            aim_at_ref(&[], None)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("empty")
+        );
     }
 }

@@ -5,7 +5,10 @@ use super::meter::Meter;
 use super::network::{Network, Pipe, PipeKind};
 use super::refs::Head;
 use crate::git::error::{FetchError, plain};
-use git2::{Cred, CredentialType, Direction, ProxyOptions, Remote, RemoteCallbacks, RemoteConnection, Repository, RepositoryInitOptions};
+use git2::{
+    Cred, CredentialType, Direction, ProxyOptions, Remote, RemoteCallbacks, RemoteConnection,
+    Repository, RepositoryInitOptions,
+};
 use shared::git::{FetchPolicy, SshSettings};
 use shared::source::{GitScheme, GitUrl};
 use std::path::Path;
@@ -31,7 +34,14 @@ impl<'a> Server<'a> {
         meter: &'a Arc<Meter>,
         network: impl FnOnce() -> Result<&'n Network, FetchError>,
     ) -> Result<Self, FetchError> {
-        let mut server = Self { url, ssh: &policy.ssh, meter, address: url.as_str().to_owned(), proxy: None, _pipe: None };
+        let mut server = Self {
+            url,
+            ssh: &policy.ssh,
+            meter,
+            address: url.as_str().to_owned(),
+            proxy: None,
+            _pipe: None,
+        };
         let Some((host, port)) = url.host_and_port() else {
             return Ok(server);
         };
@@ -68,7 +78,8 @@ impl<'a> Server<'a> {
         &self,
         remote: &'c mut Remote<'r>,
     ) -> Result<(RemoteConnection<'r, 'c, 'a>, Vec<Head>), git2::Error> {
-        let connection = remote.connect_auth(Direction::Fetch, Some(self.callbacks()), Some(self.proxy()))?;
+        let connection =
+            remote.connect_auth(Direction::Fetch, Some(self.callbacks()), Some(self.proxy()))?;
         let heads = connection.list()?.iter().map(Head::new).collect();
         Ok((connection, heads))
     }
@@ -87,7 +98,10 @@ impl<'a> Server<'a> {
         let mut counted = 0;
         let mut callbacks = RemoteCallbacks::new();
         callbacks.transfer_progress(move |progress| {
-            meter.objects(progress.received_objects() as u64, progress.total_objects() as u64);
+            meter.objects(
+                progress.received_objects() as u64,
+                progress.total_objects() as u64,
+            );
             let bytes = progress.received_bytes() as u64;
             if !counted_by_pipe {
                 meter.receive(bytes.saturating_sub(counted));
@@ -105,14 +119,18 @@ impl<'a> Server<'a> {
         callbacks.credentials(move |_, user, kinds| {
             let user = user.unwrap_or("git");
             if scheme != GitScheme::Ssh {
-                return Err(git2::Error::from_str("the server asks for a password: the repository does not exist or is private"));
+                return Err(git2::Error::from_str(
+                    "the server asks for a password: the repository does not exist or is private",
+                ));
             }
             if kinds.contains(CredentialType::USERNAME) {
                 return Cred::username(user);
             }
             // A server that refuses a key asks again, for ever.
             if std::mem::replace(&mut asked, true) {
-                return Err(git2::Error::from_str("the server does not accept the node's SSH key"));
+                return Err(git2::Error::from_str(
+                    "the server does not accept the node's SSH key",
+                ));
             }
             key(ssh, user)
         });
@@ -126,13 +144,24 @@ impl<'a> Server<'a> {
             return FetchError::too_large("the repository takes more memory than a fetch may use");
         }
         let meaning = match said {
-            _ if said.contains("status code: 404") => ": the server has no such repository, or it is private",
-            _ if said.contains("status code: 401") || said.contains("status code: 403") => ": the repository is private",
+            _ if said.contains("status code: 404") => {
+                ": the server has no such repository, or it is private"
+            }
+            _ if said.contains("status code: 401") || said.contains("status code: 403") => {
+                ": the repository is private"
+            }
             _ => "",
         };
         let words = plain(&self.meter.take_words());
-        let words = if words.is_empty() { words } else { format!(" (the server says: {words})") };
-        FetchError::failed(format!("cannot {doing} {}: {said}{meaning}{words}", self.url))
+        let words = if words.is_empty() {
+            words
+        } else {
+            format!(" (the server says: {words})")
+        };
+        FetchError::failed(format!(
+            "cannot {doing} {}: {said}{meaning}{words}",
+            self.url
+        ))
     }
 }
 
@@ -140,7 +169,9 @@ impl<'a> Server<'a> {
 fn by_pipe(url: &GitUrl, pipe: &Pipe) -> Result<String, FetchError> {
     let mut address = url.as_url().clone();
     if address.set_host(Some("127.0.0.1")).is_err() || address.set_port(Some(pipe.port)).is_err() {
-        return Err(FetchError::failed(format!("`{url}` is not the address of a server")));
+        return Err(FetchError::failed(format!(
+            "`{url}` is not the address of a server"
+        )));
     }
     Ok(address.into())
 }
@@ -148,7 +179,10 @@ fn by_pipe(url: &GitUrl, pipe: &Pipe) -> Result<String, FetchError> {
 /// What the pipe saw, which is the cause of what libgit2 saw.
 pub(super) fn cause(meter: &Meter) -> Option<FetchError> {
     if meter.is_over() {
-        return Some(FetchError::too_large(format!("the server sent more than {} bytes", meter.limit())));
+        return Some(FetchError::too_large(format!(
+            "the server sent more than {} bytes",
+            meter.limit()
+        )));
     }
     meter.take_trouble().map(FetchError::failed)
 }
@@ -156,7 +190,11 @@ pub(super) fn cause(meter: &Meter) -> Option<FetchError> {
 /// A bare repository for asking servers from.
 pub(super) fn init(path: &Path) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
-    options.bare(true).mkpath(true).no_reinit(true).external_template(false);
+    options
+        .bare(true)
+        .mkpath(true)
+        .no_reinit(true)
+        .external_template(false);
     let repo = Repository::init_opts(path, &options)?;
     // Also the first request of a connection, for which libgit2 takes no option, is not led elsewhere.
     repo.config()?.set_str("http.followRedirects", "false")?;
@@ -167,6 +205,8 @@ fn key(ssh: &SshSettings, user: &str) -> Result<Cred, git2::Error> {
     match (&ssh.key, &ssh.agent) {
         (Some(key), _) => Cred::ssh_key(user, None, key, None),
         (None, Some(_)) => Cred::ssh_key_from_agent(user),
-        (None, None) => Err(git2::Error::from_str("the server asks for an SSH key and the node has none: give it one by --ssh-key")),
+        (None, None) => Err(git2::Error::from_str(
+            "the server asks for an SSH key and the node has none: give it one by --ssh-key",
+        )),
     }
 }

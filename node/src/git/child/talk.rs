@@ -17,17 +17,21 @@ pub(super) struct Talk {
 
 impl Talk {
     pub(super) fn new() -> Self {
-        Self { out: Arc::new(Mutex::new(std::io::stdout())) }
+        Self {
+            out: Arc::new(Mutex::new(std::io::stdout())),
+        }
     }
 
     /// Says one thing. When nobody listens any more there is nobody to tell: the process ends.
     pub(super) fn say(&self, say: &Say) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = serde_json::to_vec(say).map_err(std::io::Error::other).and_then(|mut line| {
-            line.push(b'\n');
-            out.write_all(&line)?;
-            out.flush()
-        });
+        let written = serde_json::to_vec(say)
+            .map_err(std::io::Error::other)
+            .and_then(|mut line| {
+                line.push(b'\n');
+                out.write_all(&line)?;
+                out.flush()
+            });
         if written.is_err() {
             std::process::exit(1);
         }
@@ -52,7 +56,10 @@ impl Talk {
                 }
             }
         });
-        Reporting { stop: Some(stop), thread: Some(thread) }
+        Reporting {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 

@@ -23,7 +23,9 @@ pub(super) struct Entry {
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    File { executable: bool },
+    File {
+        executable: bool,
+    },
     Link,
     Folder,
     /// A commit of another repository.
@@ -37,7 +39,9 @@ impl Kind {
             0o120_000 => Self::Link,
             0o160_000 => Self::Module,
             // Git writes 644 and 755; some early tools wrote more. Only the owner's exec bit counts.
-            0o100_000..=0o100_777 => Self::File { executable: mode & 0o100 != 0 },
+            0o100_000..=0o100_777 => Self::File {
+                executable: mode & 0o100 != 0,
+            },
             _ => return None,
         })
     }
@@ -55,22 +59,41 @@ impl Kind {
 
 /// Reads one tree. Names that no honest repository has are refused.
 pub(super) fn read(repo: &Repository, odb: &Odb<'_>, id: Oid) -> Result<Vec<Entry>, Trouble> {
-    let (size, kind) = odb.read_header(id).map_err(|error| Trouble::damaged(&error))?;
+    let (size, kind) = odb
+        .read_header(id)
+        .map_err(|error| Trouble::damaged(&error))?;
     if kind != ObjectType::Tree {
         return Err(Trouble::Damaged(format!("{id} is not a tree")));
     }
     if size > TREE_OBJECT_LIMIT {
-        return Err(FetchError::too_large("a folder of the repository has too many entries").into());
+        return Err(
+            FetchError::too_large("a folder of the repository has too many entries").into(),
+        );
     }
-    let tree = repo.find_tree(id).map_err(|error| Trouble::damaged(&error))?;
+    let tree = repo
+        .find_tree(id)
+        .map_err(|error| Trouble::damaged(&error))?;
     tree.iter()
         .map(|entry| {
             let name = entry.name_bytes().to_vec();
             let text = String::from_utf8_lossy(&name);
-            check_name(&name).map_err(|wrong| FetchError::failed(format!("the repository has an entry `{}`: {wrong}", shown(&text))))?;
-            let kind = Kind::of_mode(entry.filemode_raw())
-                .ok_or_else(|| FetchError::failed(format!("the repository has an entry `{}` of an unknown kind", shown(&text))))?;
-            Ok(Entry { id: entry.id(), kind, name })
+            check_name(&name).map_err(|wrong| {
+                FetchError::failed(format!(
+                    "the repository has an entry `{}`: {wrong}",
+                    shown(&text)
+                ))
+            })?;
+            let kind = Kind::of_mode(entry.filemode_raw()).ok_or_else(|| {
+                FetchError::failed(format!(
+                    "the repository has an entry `{}` of an unknown kind",
+                    shown(&text)
+                ))
+            })?;
+            Ok(Entry {
+                id: entry.id(),
+                kind,
+                name,
+            })
         })
         .collect()
 }
@@ -87,7 +110,10 @@ fn check_name(name: &[u8]) -> Result<(), &'static str> {
         return Err("this is not a name");
     }
     // `.git.`, `.GIT ` and `git~1` are `.git` on file systems that images are copied to.
-    let end = name.iter().rposition(|byte| !b". ".contains(byte)).map_or(0, |last| last + 1);
+    let end = name
+        .iter()
+        .rposition(|byte| !b". ".contains(byte))
+        .map_or(0, |last| last + 1);
     if name[..end].eq_ignore_ascii_case(b".git") || name[..end].eq_ignore_ascii_case(b"git~1") {
         return Err("`.git` is Git's own");
     }
@@ -106,14 +132,22 @@ pub(super) enum Found {
 }
 
 /// Looks up a path without ever following a link.
-pub(super) fn find(repo: &Repository, odb: &Odb<'_>, root: Oid, path: &RepoPath) -> Result<Found, Trouble> {
+pub(super) fn find(
+    repo: &Repository,
+    odb: &Odb<'_>,
+    root: Oid,
+    path: &RepoPath,
+) -> Result<Found, Trouble> {
     let mut folder = root;
     let mut walked = String::new();
     let mut parts = path.as_str().split('/').peekable();
     while let Some(part) = parts.next() {
         walked.push_str(if walked.is_empty() { "" } else { "/" });
         walked.push_str(part);
-        let Some(entry) = read(repo, odb, folder)?.into_iter().find(|entry| entry.name == part.as_bytes()) else {
+        let Some(entry) = read(repo, odb, folder)?
+            .into_iter()
+            .find(|entry| entry.name == part.as_bytes())
+        else {
             return Ok(Found::Nothing);
         };
         match entry.kind {
@@ -137,8 +171,14 @@ pub(super) fn blob(odb: &Odb<'_>, id: Oid, limit: u64) -> Result<Option<Vec<u8>>
 
 /// The size of a file, without loading it.
 pub(super) fn blob_size(odb: &Odb<'_>, id: Oid) -> Result<u64, Trouble> {
-    let (size, kind) = odb.read_header(id).map_err(|error| Trouble::damaged(&error))?;
-    if kind == ObjectType::Blob { Ok(size as u64) } else { Err(Trouble::Damaged(format!("{id} is not a file"))) }
+    let (size, kind) = odb
+        .read_header(id)
+        .map_err(|error| Trouble::damaged(&error))?;
+    if kind == ObjectType::Blob {
+        Ok(size as u64)
+    } else {
+        Err(Trouble::Damaged(format!("{id} is not a file")))
+    }
 }
 
 #[cfg(test)]
@@ -147,19 +187,37 @@ mod tests {
 
     #[test]
     fn names_that_mean_something_else_are_refused() {
-        for name in ["a", "..a", ".gitignore", ".gitmodules", "git", "héllo", "-x", "a b"] {
+        for name in [
+            "a",
+            "..a",
+            ".gitignore",
+            ".gitmodules",
+            "git",
+            "héllo",
+            "-x",
+            "a b",
+        ] {
             assert!(check_name(name.as_bytes()).is_ok(), "{name}");
         }
         let long = "x".repeat(256);
-        for name in ["", ".", "..", "a/b", "a\0", ".git", ".GIT", ".git.", ".git ", ".Git. .", "git~1", &long] {
+        for name in [
+            "", ".", "..", "a/b", "a\0", ".git", ".GIT", ".git.", ".git ", ".Git. .", "git~1",
+            &long,
+        ] {
             assert!(check_name(name.as_bytes()).is_err(), "{name:?}");
         }
     }
 
     #[test]
     fn only_four_kinds_of_entries_exist() {
-        assert_eq!(Kind::of_mode(0o100_755), Some(Kind::File { executable: true }));
-        assert_eq!(Kind::of_mode(0o100_664), Some(Kind::File { executable: false }));
+        assert_eq!(
+            Kind::of_mode(0o100_755),
+            Some(Kind::File { executable: true })
+        );
+        assert_eq!(
+            Kind::of_mode(0o100_664),
+            Some(Kind::File { executable: false })
+        );
         for mode in [0, 0o020_644, 0o060_000, 0o104_755, 0o140_000, 0o010_644] {
             assert_eq!(Kind::of_mode(mode), None, "{mode:o}");
         }

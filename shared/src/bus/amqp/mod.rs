@@ -18,7 +18,11 @@ mod lane;
 mod link;
 mod options;
 #[cfg(any(test, feature = "conformance"))]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "it is for tests: what it did not expect ends them")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "it is for tests: what it did not expect ends them"
+)]
 pub mod test_broker;
 #[cfg(test)]
 mod tests;

@@ -27,8 +27,9 @@ pub struct TestBroker {
 /// When it is not set.
 #[must_use]
 pub fn setting(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run `make test`, which starts a broker for this"))
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `make test`, which starts a broker for this")
+    })
 }
 
 impl TestBroker {
@@ -39,9 +40,16 @@ impl TestBroker {
         management.put(&format!("/api/vhosts/{vhost}")).await;
         let mut url = url::Url::parse(&setting("LONGSHORE_TEST_AMQP_URL")).unwrap();
         let user = url.username().to_owned();
-        management.put(&format!("/api/permissions/{vhost}/{user}")).await;
+        management
+            .put(&format!("/api/permissions/{vhost}/{user}"))
+            .await;
         url.set_path(&vhost);
-        Self { management, vhost, url: url.into(), buses: Mutex::default() }
+        Self {
+            management,
+            vhost,
+            url: url.into(),
+            buses: Mutex::default(),
+        }
     }
 
     /// Its address, with user and password.
@@ -52,7 +60,11 @@ impl TestBroker {
 
     /// A new pair of connections. [`Fixture::finish`] closes it.
     pub fn bus(&self, role: AmqpRole) -> Arc<AmqpBus> {
-        let options = AmqpOptions { url: self.url.clone().into(), role, tls: None };
+        let options = AmqpOptions {
+            url: self.url.clone().into(),
+            role,
+            tls: None,
+        };
         let bus = Arc::new(AmqpBus::start(options).unwrap());
         self.buses.lock().unwrap().push(Arc::clone(&bus));
         bus
@@ -61,8 +73,10 @@ impl TestBroker {
     /// Ends every connection of this test, as an operator or a failing network would; how many
     /// the broker knew of.
     pub async fn cut_connections(&self) -> usize {
-        let connections =
-            self.management.get(&format!("/api/vhosts/{}/connections", self.vhost)).await;
+        let connections = self
+            .management
+            .get(&format!("/api/vhosts/{}/connections", self.vhost))
+            .await;
         let names: Vec<String> = connections
             .as_array()
             .unwrap()
@@ -71,14 +85,18 @@ impl TestBroker {
             .collect();
         for name in &names {
             let name = name.replace(' ', "%20").replace('>', "%3E");
-            self.management.delete(&format!("/api/connections/{name}")).await;
+            self.management
+                .delete(&format!("/api/connections/{name}"))
+                .await;
         }
         names.len()
     }
 
     /// Deletes a queue under whoever uses it.
     pub async fn delete_queue(&self, queue: &str) {
-        self.management.delete(&format!("/api/queues/{}/{queue}", self.vhost)).await;
+        self.management
+            .delete(&format!("/api/queues/{}/{queue}", self.vhost))
+            .await;
     }
 }
 
