@@ -12,6 +12,7 @@
 //! The engine ends a build when its client goes away, so cancelling is dropping the stream.
 
 mod dockerfile;
+mod leftovers;
 mod memory;
 mod progress;
 
@@ -115,12 +116,17 @@ impl Engine {
             .with_timeout(order.time_limit + QUICK);
         let docker = with_memory_fields(docker, memory);
         let mut progress = Progress::new(log.clone());
+        let begun = chrono::Utc::now();
         let built = {
             let steps = start(&docker, order, memory).await?;
-            tokio::select! {
-                built = tokio::time::timeout(order.time_limit, follow(steps, &mut progress)) => built,
-                () = cancel.cancelled() => return Err(BuildError::Cancelled),
-            }
+            let steps = tokio::time::timeout(order.time_limit, follow(steps, &mut progress));
+            cancel.run_until_cancelled(steps).await
+        };
+        // Also after a success: the stages before the last are no part of the image.
+        self.remove_made_since(begun, progress.made_on_the_way())
+            .await;
+        let Some(built) = built else {
+            return Err(BuildError::Cancelled);
         };
         match built {
             Ok(Ok(())) => {}
@@ -335,6 +341,41 @@ mod tests {
                 .any(|line| line.contains("--->") || line.contains("longshore.")),
             "{lines:#?}"
         );
+    }
+
+    #[tokio::test]
+    async fn the_classic_builder_leaves_no_image_of_a_build_that_failed() {
+        let stamp = DeploymentId::new();
+        let dockerfile = format!("FROM busybox\nRUN echo {stamp} > /stamp\nENV A=b\nRUN false\n");
+        let before = dangling().await;
+        let (built, lines) = classic(&dockerfile, None).await;
+        assert!(built.is_err(), "{lines:#?}");
+        let mut left = Vec::new();
+        for image in dangling().await.difference(&before) {
+            let docker = Engine::new(None).unwrap().docker(DOING).await.unwrap();
+            let history = docker.image_history(image).await.unwrap();
+            if history
+                .iter()
+                .any(|layer| layer.created_by.contains(&stamp.to_string()))
+            {
+                left.push(image.clone());
+            }
+        }
+        assert!(left.is_empty(), "{left:?}: {lines:#?}");
+    }
+
+    /// The images without a name.
+    async fn dangling() -> std::collections::BTreeSet<String> {
+        let docker = Engine::new(None).unwrap().docker(DOING).await.unwrap();
+        let options = bollard::query_parameters::ListImagesOptions {
+            filters: Some(HashMap::from([(
+                "dangling".to_owned(),
+                vec!["true".to_owned()],
+            )])),
+            ..Default::default()
+        };
+        let images = docker.list_images(Some(options)).await.unwrap();
+        images.into_iter().map(|image| image.id).collect()
     }
 
     #[tokio::test]

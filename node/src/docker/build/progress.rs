@@ -15,6 +15,9 @@ const TAIL: usize = 20;
 /// The longest line that is kept while its end has not come, in bytes.
 const LINE_LIMIT: usize = 8 * 1024;
 
+/// How many images made on the way are remembered: more than a Dockerfile has steps.
+const MADE_LIMIT: usize = 256;
+
 /// A step that took longer than this says how long.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,10 @@ pub(super) struct Progress {
     current: String,
     /// What the classic builder prints; it does one step after the other.
     classic: Step,
+    /// Images that the classic builder made on the way, oldest first. A step can print the same
+    /// words, so this is a hint.
+    made: Vec<String>,
+    from_cache: bool,
 }
 
 #[derive(Default)]
@@ -87,7 +94,14 @@ impl Progress {
             steps: HashMap::new(),
             current: "preparing".to_owned(),
             classic: Step::default(),
+            made: Vec::new(),
+            from_cache: false,
         }
+    }
+
+    /// What the classic builder may have left: images that it made on the way, the newest first.
+    pub(super) fn made_on_the_way(&self) -> impl Iterator<Item = &str> {
+        self.made.iter().rev().map(String::as_str)
     }
 
     /// Tells one message of the builder.
@@ -209,6 +223,8 @@ impl Progress {
             self.classic.name = clean_line(&format!("[{count}] {instruction}"));
             self.classic.tail.clear();
             self.current.clone_from(&self.classic.name);
+            // A base image was there before.
+            self.from_cache = instruction.starts_with("FROM ");
             // Our own labels are a last step of this builder's, which nobody wrote.
             if !instruction.starts_with("LABEL longshore.") {
                 self.log.line(LogStream::Stdout, &self.classic.name);
@@ -216,10 +232,20 @@ impl Progress {
         } else if line == " ---> Using cache" {
             self.log
                 .line(LogStream::Stdout, &format!("CACHED {}", self.classic.name));
+            self.from_cache = true;
+        } else if let Some(image) = line.strip_prefix(" ---> ").filter(|rest| is_image(rest)) {
+            if !self.from_cache && self.made.len() < MADE_LIMIT {
+                self.made.push(image.to_owned());
+            }
         } else if !is_remark(line) {
             self.classic.say(&self.log, LogStream::Stdout, line);
         }
     }
+}
+
+/// The short id of an image.
+fn is_image(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn is_remark(line: &str) -> bool {
@@ -260,7 +286,8 @@ mod tests {
         for text in [
             "Step 1/2 : FROM a",
             "\n",
-            " ---> 123\nStep 2/2 : RUN b\n ---> Running in 9\nhello\n",
+            " ---> 0123456789ab\nStep 2/2 : RUN b\n ---> Running in 9\nhello\n",
+            " ---> 1123456789ab\n",
             "oops",
         ] {
             progress.take(BuildInfo {
@@ -277,6 +304,7 @@ mod tests {
             progress.failure("exit 3"),
             "[2/2] RUN b\nhello\noops\nexit 3"
         );
+        assert!(progress.made_on_the_way().eq(["1123456789ab"]));
         assert_eq!(progress.current_step(), "[2/2] RUN b");
     }
 
