@@ -28,6 +28,8 @@ pub struct EngineInfo {
     pub buildkit: bool,
     /// How it makes control groups.
     pub cgroup_driver: CgroupDriver,
+    /// Whether it can put a first process of its own before a container's.
+    pub init: bool,
     /// Whether containers' own addresses can be dialled from this host. If not, ports have to be
     /// published by the engine.
     pub containers_reachable: bool,
@@ -139,6 +141,7 @@ fn read_info(info: SystemInfo, api_version: String) -> EngineInfo {
             Some(SystemInfoCgroupDriverEnum::SYSTEMD) => CgroupDriver::Systemd,
             _ => CgroupDriver::Other,
         },
+        init: info.init_binary.is_some_and(|name| !name.is_empty()),
         containers_reachable: false,
         api_version,
     }

@@ -106,6 +106,7 @@ impl Fixture {
             resources: Resources::default(),
             health: None,
             ports: Vec::new(),
+            init: false,
             stop_grace: Duration::from_secs(1),
         }
     }

@@ -30,8 +30,8 @@ const CAPABILITIES_DROPPED: [&str; 4] = [
     "SETFCAP",
 ];
 
-/// The configuration of a container.
-pub(super) fn body(order: &ContainerOrder) -> ContainerCreateBody {
+/// The configuration of a container, on an engine with or without a first process of its own.
+pub(super) fn body(order: &ContainerOrder, engine_has_init: bool) -> ContainerCreateBody {
     let ports: Vec<String> = order
         .ports
         .iter()
@@ -51,7 +51,10 @@ pub(super) fn body(order: &ContainerOrder) -> ContainerCreateBody {
         healthcheck: order.health.as_ref().map(health_config),
         stop_timeout: Some(order.stop_grace.as_secs().try_into().unwrap_or(i64::MAX)),
         exposed_ports: (!ports.is_empty()).then_some(ports),
-        host_config: Some(host_config(order)),
+        host_config: Some(HostConfig {
+            init: (order.init && engine_has_init).then_some(true),
+            ..host_config(order)
+        }),
         networking_config: Some(networking(order)),
         ..Default::default()
     }
@@ -215,6 +218,7 @@ mod tests {
                 host: 3000,
                 container: 80,
             }],
+            init: true,
             stop_grace: Duration::from_secs(10),
         }
     }
@@ -222,14 +226,14 @@ mod tests {
     #[test]
     fn our_labels_stand_beside_the_users() {
         let order = order();
-        let labels = body(&order).labels.unwrap();
+        let labels = body(&order, true).labels.unwrap();
         assert_eq!(labels.get("class").map(String::as_str), Some("a"));
         assert_eq!(Owner::from_labels(&labels), Some(order.owner));
     }
 
     #[test]
     fn nothing_of_the_host_is_ever_given() {
-        let host = body(&order()).host_config.unwrap();
+        let host = body(&order(), true).host_config.unwrap();
         assert_eq!(host.binds, None);
         assert_eq!(host.privileged, None);
         assert_eq!(
@@ -258,5 +262,18 @@ mod tests {
             (Some(64 << 20), Some(64 << 20))
         );
         assert_eq!(host.pids_limit, Some(PIDS));
+    }
+
+    #[test]
+    fn a_first_process_is_asked_for_only_where_it_is_wanted_and_there() {
+        let init = |wanted, there| {
+            let order = ContainerOrder {
+                init: wanted,
+                ..order()
+            };
+            body(&order, there).host_config.unwrap().init
+        };
+        assert_eq!(init(true, true), Some(true));
+        assert_eq!((init(true, false), init(false, true)), (None, None));
     }
 }

@@ -19,6 +19,9 @@ use shared::name::NodeName;
 use std::collections::HashMap;
 use std::time::Duration;
 
+/// The time between two looks at a container that is being removed.
+const GONE_POLL: Duration = Duration::from_millis(50);
+
 impl Engine {
     /// Creates a container and the named volumes that it mounts, and returns its id. It is not
     /// started.
@@ -34,7 +37,8 @@ impl Engine {
             name: Some(order.name.clone()),
             ..Default::default()
         };
-        let body = create::body(order);
+        let engine_has_init = order.init && self.known_info().await?.init;
+        let body = create::body(order, engine_has_init);
         let created = self
             .call("creating a container", SLOW, |docker| async move {
                 docker.create_container(Some(options), body).await
@@ -93,7 +97,8 @@ impl Engine {
         .await
     }
 
-    /// Kills and removes a container with its anonymous volumes; false when it is not there.
+    /// Kills and removes a container with its anonymous volumes, and returns once it is gone; false
+    /// when it is not there.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -115,10 +120,24 @@ impl Engine {
             Err(EngineError::Conflict { message, .. })
                 if message.contains("already in progress") =>
             {
+                self.container_gone(id).await?;
                 Ok(true)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until a container that is being removed is gone, and with it its hold on its image.
+    async fn container_gone(&self, id: &str) -> Result<(), EngineError> {
+        let gone = async {
+            while self.container(id).await?.is_some() {
+                tokio::time::sleep(GONE_POLL).await;
+            }
+            Ok(())
+        };
+        let doing = "waiting for a container to be gone";
+        let gone = tokio::time::timeout(SLOW, gone).await;
+        gone.unwrap_or(Err(EngineError::Timeout { doing }))
     }
 
     /// How a container is, by id or name; none when it is not there.

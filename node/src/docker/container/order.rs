@@ -33,6 +33,11 @@ pub struct ContainerOrder {
     pub health: Option<HealthCommand>,
     /// Ports that the engine publishes. Only where containers' own addresses cannot be dialled.
     pub ports: Vec<PublishedPort>,
+    /// Whether the engine's own first process runs before the command, where it has one: it passes
+    /// signals on, which a program ignores as the first process unless it was written for that, and
+    /// collects what other processes leave. Images with a first process of their own refuse to run
+    /// behind another.
+    pub init: bool,
     /// How long it is given to end when the engine itself stops it.
     pub stop_grace: Duration,
 }

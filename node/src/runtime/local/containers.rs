@@ -7,7 +7,7 @@ use crate::docker::{
 };
 use crate::runtime::{ContainerJob, Created, Exposure, Runtime as _, StepError};
 use shared::id::DeploymentId;
-use shared::spec::{HealthCheck, HealthSpec};
+use shared::spec::{BuildSpec, HealthCheck, HealthSpec, ImageSpec};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError};
@@ -117,6 +117,11 @@ impl LocalRuntime {
                     container: *container,
                 })
                 .collect(),
+            // Of other images, only whoever made them knows what may be their first process.
+            init: matches!(
+                job.service.image,
+                ImageSpec::Build(BuildSpec::BuiltIn { .. })
+            ),
             stop_grace: self.stop_grace,
         }
     }
