@@ -165,6 +165,7 @@ async fn start(
             spec,
             service,
             question,
+            restarts: 0,
             events,
         }
     });

@@ -131,10 +131,12 @@ impl Death {
     }
 }
 
-/// Waits until a container ends. `events` must have been subscribed to before it was started.
+/// Waits until a container ends, or is found to have been started again more than `restarts` times.
+/// `events` must have been subscribed to before it was started.
 pub(crate) async fn death(
     core: &Core,
     container: &str,
+    restarts: u32,
     mut events: broadcast::Receiver<EngineEvent>,
 ) -> Death {
     loop {
@@ -166,7 +168,9 @@ pub(crate) async fn death(
                     out_of_memory: false,
                 };
             }
-            (None, Ok(Some(state))) if !state.running || state.restarting || state.restarts > 0 => {
+            (None, Ok(Some(state)))
+                if !state.running || state.restarting || state.restarts > restarts =>
+            {
                 return Death {
                     exit_code: Some(state.exit_code),
                     out_of_memory: state.out_of_memory,

@@ -8,7 +8,7 @@ use crate::runtime::{RuntimeError, StepError};
 use shared::message::ServiceSelection;
 use shared::name::ServiceName;
 use shared::status::{ApplicationStatus as S, FailureReason};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether what runs is stopped first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub(super) enum Kind {
     /// What runs is stopped first.
     Restart,
 }
+
+/// How often the engine had started again what runs already.
+type Ran = BTreeMap<String, u32>;
 
 /// Does it. Starting what runs is fine.
 pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kind) -> Ending {
@@ -71,12 +74,13 @@ async fn attempt(
         .map(|_| action.core.events.subscribe())
         .collect();
     let mut started = running.clone();
+    let mut ran = Ran::new();
     for service in started
         .services
         .iter_mut()
         .filter(|service| meant.contains(&service.name))
     {
-        *service = start_one(action, &record, service, kind).await?;
+        *service = start_one(action, &record, service, kind, &mut ran).await?;
     }
     // Before they are verified: a container that was made anew has another id.
     remember(action, &started).await?;
@@ -98,10 +102,12 @@ async fn attempt(
                 .map_err(RuntimeError::while_starting)?;
             let has_health_check = image.is_some_and(|image| image.has_health_check);
             let question = question(spec, has_health_check, service.address, &started.ports);
+            let restarts = ran.get(&service.container).copied().unwrap_or(0);
             subjects.push(verify::Subject {
                 spec,
                 service,
                 question,
+                restarts,
                 events,
             });
         }
@@ -122,6 +128,7 @@ async fn start_one(
     record: &DeploymentRecord,
     service: &RunningService,
     kind: Kind,
+    ran: &mut Ran,
 ) -> Result<RunningService, StepError> {
     let core = &action.core;
     let mut started = RunningService {
@@ -142,6 +149,9 @@ async fn start_one(
             .stop(&service.container, core.settings.stop_grace)
             .await
             .map_err(RuntimeError::while_starting)?;
+    } else if let Some(state) = state.filter(|state| state.running) {
+        // What runs is left alone, and keeps its count.
+        ran.insert(service.container.clone(), state.restarts);
     }
     core.runtime
         .start(&started.container)

@@ -30,6 +30,8 @@ pub(super) struct Subject<'a> {
     pub(super) spec: &'a ServiceSpec,
     pub(super) service: &'a RunningService,
     pub(super) question: Question,
+    /// How often the engine had started it again before: what ran already may have crashed once.
+    pub(super) restarts: u32,
     /// Subscribed to before the container was started.
     pub(super) events: broadcast::Receiver<EngineEvent>,
 }
@@ -52,6 +54,7 @@ async fn one(core: &Core, subject: Subject<'_>, log: &LogSink) -> Result<(), Ste
         spec,
         service,
         question,
+        restarts,
         events,
     } = subject;
     log.system(format!(
@@ -63,7 +66,7 @@ async fn one(core: &Core, subject: Subject<'_>, log: &LogSink) -> Result<(), Ste
     tokio::select! {
         // A container that ended a moment ago must not be found healthy by its last answer.
         biased;
-        death = death(core, &service.container, events) => {
+        death = death(core, &service.container, restarts, events) => {
             let lines = last_lines(core, &service.container).await;
             let detail = format!("service {} {} before it was healthy{lines}", service.name, death.in_words());
             Err(StepError::failed(FailureReason::Unhealthy, detail))
