@@ -63,11 +63,10 @@ impl Routes {
         }
         let table = self.table.lock().await;
         let wanted: BTreeSet<PortRoute> = table.values().flatten().copied().collect();
-        if wanted.is_empty() {
-            // Nothing has to be kept open for nobody.
-            return Ok(());
-        }
-        let found: BTreeSet<PortRoute> = runtime.exposed().await?.into_iter().collect();
+        // Nobody is started to keep nothing open. What is open all the same is closed: a port that
+        // an action of an earlier process opened just before its end.
+        let found = runtime.exposed(!wanted.is_empty()).await?;
+        let found: BTreeSet<PortRoute> = found.into_iter().collect();
         let mut outcome = Ok(());
         let surplus = ports(&found)
             .difference(&ports(&wanted))

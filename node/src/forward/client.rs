@@ -108,6 +108,22 @@ impl Forwarder {
         }
     }
 
+    /// What it is doing; none when it does not run, and it is not started then.
+    ///
+    /// # Errors
+    /// [`ForwardError`].
+    pub async fn state_if_running(&self) -> Result<Option<ForwarderState>, ForwardError> {
+        let Some(stream) = self.connect().await else {
+            return Ok(None);
+        };
+        match talk(stream, Op::List, Duration::ZERO).await {
+            Ok(Reply::State(state)) => Ok(Some(state)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Adds or changes routes: all, or none. When this returns they are in force and on disk.
     ///
     /// # Errors

@@ -384,8 +384,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// reach nothing. Connections that exist go on.
     async fn expose(&self, routes: &[PortRoute], close: &[u16]) -> Result<(), RuntimeError>;
 
-    /// Where ports lead now, after whoever keeps them open was started again if it had ended.
-    async fn exposed(&self) -> Result<Vec<PortRoute>, RuntimeError>;
+    /// Where ports lead now. When any is `needed`, whoever keeps them open is started again first if
+    /// it had ended.
+    async fn exposed(&self, needed: bool) -> Result<Vec<PortRoute>, RuntimeError>;
 
     /// Waits until no connection goes to where a route leads, at most for `limit`.
     async fn drained(&self, route: &PortRoute, limit: Duration);

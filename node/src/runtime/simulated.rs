@@ -509,7 +509,7 @@ impl Runtime for SimulatedRuntime {
         Ok(())
     }
 
-    async fn exposed(&self) -> Result<Vec<PortRoute>, RuntimeError> {
+    async fn exposed(&self, _: bool) -> Result<Vec<PortRoute>, RuntimeError> {
         Ok(self.routes())
     }
 

@@ -124,6 +124,53 @@ async fn what_answers_no_more_is_degraded_after_its_retries() {
 }
 
 #[tokio::test]
+async fn what_was_degraded_when_the_node_ended_is_said_to_run_once_it_answers() {
+    let mut stage = Stage::new().await;
+    let app = App::new();
+    stage.machine.behave(|behaviour| {
+        behaviour.health = HealthSpec {
+            interval: Duration::from_millis(50),
+            ..HealthSpec::default()
+        };
+    });
+    app.runs(&stage).await;
+    let container = stage.machine.containers().remove(0).facts.id;
+    stage.machine.answer(&container, false);
+    let degraded = stage.until_status(app.revision_id, S::Degraded).await;
+    stage.stop().await;
+    stage.machine.answer(&container, true);
+    stage.start().await;
+    stage
+        .until("it runs again", |stage| {
+            stage
+                .statuses(app.revision_id)
+                .last()
+                .filter(|report| report.status == S::Running && report.seq > degraded.seq)
+                .map(drop)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_port_that_leads_to_nothing_known_is_closed_also_when_no_other_is_open() {
+    use node::runtime::{PortRoute, Runtime as _};
+    let mut stage = Stage::empty().await;
+    let route = PortRoute {
+        port: 3000,
+        address: std::net::Ipv4Addr::new(10, 201, 0, 2),
+        container_port: 8000,
+    };
+    stage.machine.expose(&[route], &[]).await.unwrap();
+    stage.listen().await;
+    stage.start().await;
+    stage
+        .until("it is closed", |stage| {
+            stage.machine.routes().is_empty().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn an_engine_that_is_away_makes_the_node_not_ready_and_work_wait() {
     let stage = Stage::empty().await;
     stage.machine.engine_is_away(true);

@@ -339,13 +339,15 @@ impl Runtime for LocalRuntime {
         Ok(())
     }
 
-    async fn exposed(&self) -> Result<Vec<PortRoute>, RuntimeError> {
-        let state = self
-            .forwarder
-            .ensure()
-            .await
-            .map_err(|error| RuntimeError::Refused(error.to_string()))?;
-        let bound = state.routes.into_iter().filter(|route| route.bound);
+    async fn exposed(&self, needed: bool) -> Result<Vec<PortRoute>, RuntimeError> {
+        let state = if needed {
+            self.forwarder.ensure().await.map(Some)
+        } else {
+            self.forwarder.state_if_running().await
+        };
+        let state = state.map_err(|error| RuntimeError::Refused(error.to_string()))?;
+        let routes = state.map(|state| state.routes).unwrap_or_default();
+        let bound = routes.into_iter().filter(|route| route.bound);
         let routes = bound.filter_map(|state| match state.route.target {
             SocketAddr::V4(target) => Some(PortRoute {
                 port: state.route.port,
