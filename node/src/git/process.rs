@@ -259,10 +259,17 @@ impl Running {
     }
 
     /// Handles what the child says until `pick` finds what it waits for.
-    async fn listen<T>(&mut self, begun: Begun, pick: impl Fn(Say) -> Option<T>) -> Result<T, FetchError> {
+    async fn listen<T>(
+        &mut self,
+        begun: Begun,
+        pick: impl Fn(Say) -> Option<T>,
+    ) -> Result<T, FetchError> {
         let (wall, stall) = match begun {
             Begun::Now => (self.limits.wall, self.limits.stall),
-            Begun::OnceTheMirrorIsOurs => (self.limits.wall.saturating_mul(WAITS), self.limits.wall.saturating_mul(WAITS)),
+            Begun::OnceTheMirrorIsOurs => (
+                self.limits.wall.saturating_mul(WAITS),
+                self.limits.wall.saturating_mul(WAITS),
+            ),
         };
         let mut wall = Instant::now() + wall;
         let mut stall = Instant::now() + stall;
