@@ -69,20 +69,24 @@ impl Store {
     /// Ends revisions that were asked to give up and whose node is lost, or has not taken the request
     /// within `patience` of its publication. The raised epoch shuts out what that node may still say.
     ///
+    /// What is being destroyed is left alone: its end is the destruction, whose answer comes with the
+    /// epoch that it was ordered with.
+    ///
     /// # Errors
     /// [`StoreError`].
     pub async fn cancels_settle(&self, patience: Duration) -> Result<Vec<StatusEvent>, StoreError> {
         let tx = self.write().await?;
         let overdue: Vec<Overdue> = tx
             .sql(
-                "SELECT r.id FROM revisions r JOIN nodes n ON n.id = r.node_id WHERE r.cancel_requested_at IS NOT NULL \
-                 AND r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING') AND (n.status = 'LOST' OR EXISTS \
+                "SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id JOIN nodes n ON n.id = r.node_id \
+                 WHERE r.cancel_requested_at IS NOT NULL AND d.desired_state <> 'DESTROYED' AND r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING') AND (n.status = 'LOST' OR EXISTS \
                  (SELECT 1 FROM work_requests w WHERE w.revision_id = r.id AND w.kind = 'CANCEL' AND w.accepted_at IS NULL \
                  AND w.published_at < ",
             )
             .earlier(patience)
             .push(")) ORDER BY r.id LIMIT 500")
-            .locked_or_skipped("r")
+            // The deployment too: a wish to destroy it must come before all this, or after.
+            .locked_or_skipped("d, r")
             .all(&*tx)
             .await?;
         let mut ledger = Ledger::default();
@@ -105,7 +109,7 @@ impl Store {
             // Its deployment action must not be sent again; the request to give up still must.
             tx.sql("UPDATE work_requests SET finished_at = ")
                 .now()
-                .push(", refused_reason = 'given up' WHERE finished_at IS NULL AND kind <> 'CANCEL' AND revision_id IN ")
+                .push(", refused_reason = 'given up' WHERE finished_at IS NULL AND kind = 'DEPLOY' AND revision_id IN ")
                 .list(overdue.iter().map(|row| row.id))
                 .run(&*tx)
                 .await?;

@@ -39,7 +39,11 @@ impl Store {
                     && acted.status != ApplicationStatus::Stopped
                     && deployment.desired_state == DesiredState::Running => {}
             Some(acted) => acting.order(acted, WorkAction::Start(ServiceSelection { services })),
-            None if !revisions.open.is_empty() => {}
+            // What is being given up does not come back: its node may have ended it already.
+            None if revisions
+                .open
+                .iter()
+                .any(|open| open.cancel_requested_at.is_none()) => {}
             None => {
                 return Err(CommandError::conflict(format!(
                     "nothing of `{}` can be started: redeploy it",
@@ -76,7 +80,9 @@ impl Store {
         }
         let mut acting = Acting::new(self.incarnation(), &deployment);
         let whole = services.is_empty();
-        let asked_before = whole && deployment.desired_state == DesiredState::Stopped;
+        let asked_before = whole
+            && deployment.desired_state == DesiredState::Stopped
+            && stop_is_on_its_way(&tx, id).await?;
         let stands_still = |acted: &Standing| whole && acted.status == ApplicationStatus::Stopped;
         if let Some(acted) = revisions
             .acting
@@ -236,6 +242,20 @@ async fn wish(
     };
     deployment::Entity::update(changed).exec(&**tx).await?;
     Ok(())
+}
+
+#[derive(FromQueryResult)]
+struct Unfinished {
+    count: i64,
+}
+
+/// Whether a node was asked to stop the deployment and has not come to the end of that.
+async fn stop_is_on_its_way(tx: &Tx<'_>, id: DeploymentId) -> Result<bool, StoreError> {
+    let select = tx
+        .sql("SELECT COUNT(*) AS count FROM work_requests WHERE finished_at IS NULL AND kind = 'STOP' AND deployment_id = ")
+        .bind(id);
+    let rows: Vec<Unfinished> = select.all(&**tx).await?;
+    Ok(rows.iter().any(|row| row.count > 0))
 }
 
 #[derive(FromQueryResult)]

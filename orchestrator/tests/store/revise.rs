@@ -89,6 +89,37 @@ both! {
         assert_eq!(left, [WorkAction::Cancel], "the lost node still has to clean up; the deploy is not sent again");
     }
 
+    async fn giving_up_does_not_keep_what_is_destroyed_from_its_end(stage: Stage) {
+        let node = stage.node("n1").await;
+        let deployment = stage.create("demo").await;
+        stage.dispatch_all(&node).await;
+        let deploy = stage.published().await.remove(0);
+        stage.commands.cancel_revision(deploy.revision_id).await.unwrap();
+        stage.commands.destroy(deployment.id, false).await.unwrap();
+        stage.store.nodes_mark_lost(Duration::ZERO).await.unwrap();
+        assert!(stage.store.cancels_settle(Duration::ZERO).await.unwrap().is_empty());
+        stage.node("n1").await;
+        let left = stage.published().await;
+        let destroy = left.iter().find(|work| matches!(work.action, WorkAction::Destroy { .. })).unwrap();
+        stage.store.reports_apply(&[report(destroy, &node, 1, S::Destroyed)]).await.unwrap();
+        assert_eq!(stage.queries.deployment_by_name("demo").await.unwrap(), None);
+    }
+
+    async fn what_outlived_its_cancel_runs_on(stage: Stage) {
+        let node = stage.node("n1").await;
+        let deployment = stage.create("demo").await;
+        stage.dispatch_all(&node).await;
+        let deploy = stage.published().await.remove(0);
+        stage.commands.cancel_revision(deploy.revision_id).await.unwrap();
+        stage.store.reports_apply(&good_way(&deploy, &node)).await.unwrap();
+        assert_eq!(stage.deployment(deployment.id).await.status.status, S::Running);
+        assert_eq!(stage.published().await.iter().map(|work| &work.action).collect::<Vec<_>>(), [&WorkAction::Cancel]);
+        // Restarted, it is on its way again; the old request to give it up means nothing then.
+        stage.store.reports_apply(&[report(&deploy, &node, 6, S::Starting)]).await.unwrap();
+        stage.store.nodes_mark_lost(Duration::ZERO).await.unwrap();
+        assert!(stage.store.cancels_settle(Duration::ZERO).await.unwrap().is_empty());
+    }
+
     async fn going_back_runs_the_very_commit_of_the_last_good_one(stage: Stage) {
         let node = stage.node("n1").await;
         let (id, _) = stage.running("demo", &node).await;

@@ -43,6 +43,8 @@ pub(super) struct Effects {
     pub(super) ports: BTreeMap<(DeploymentId, NodeId), PortFacts>,
     /// Revisions that will not use what was reserved for them.
     pub(super) ended: BTreeSet<RevisionId>,
+    /// Revisions that run although their deployment was stopped while they were on their way.
+    pub(super) to_stop: BTreeSet<RevisionId>,
     /// How services are.
     pub(super) services: BTreeMap<RevisionId, Vec<ServiceFacts>>,
 }
@@ -206,10 +208,29 @@ impl Book {
                     report_seq: Some(report.seq),
                     at: Some(plausible(report.at)),
                 };
+                if status.is_live() {
+                    self.outlived_cancel(standing);
+                }
                 self.ledger.step(standing, status, because);
             }
         }
         self.learn(standing, report.facts);
+    }
+
+    /// Asked to give it up, its node already had it running: that request is void. When it was made
+    /// because the deployment was stopped, what runs now is to be stopped.
+    fn outlived_cancel(&mut self, standing: &mut Standing) {
+        standing.cancel_into = None;
+        if standing.cancel_requested_at.take().is_none() {
+            return;
+        }
+        let is_stopped = self
+            .deployments
+            .get(&standing.deployment_id)
+            .is_some_and(|it| it.desired_state == DesiredState::Stopped);
+        if is_stopped {
+            self.effects.to_stop.insert(standing.id);
+        }
     }
 
     /// What the node learnt.

@@ -3,16 +3,22 @@
 use super::book::{Book, PortFacts};
 use super::{ReportsApplied, parked_row};
 use crate::store::column::{LeaseState, Time, now};
-use crate::store::entity::{deployment, parked_report, port_lease, service_state};
+use crate::store::entity::{deployment, parked_report, port_lease, service_state, work_request};
 use crate::store::sql::ROWS_AT_ONCE;
+use crate::store::work::{order, work_insert};
 use crate::store::{StoreError, Tx};
 use sea_orm::sea_query::{Expr, IntoCondition, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, Value};
-use shared::id::{DeploymentId, NodeId, RevisionId};
-use shared::message::ServiceFacts;
+use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
+use shared::message::{ServiceFacts, ServiceSelection, WorkAction};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-pub(super) async fn save(tx: &Tx<'_>, book: Book) -> Result<ReportsApplied, StoreError> {
+pub(super) async fn save(
+    tx: &Tx<'_>,
+    book: Book,
+    store: StoreIncarnation,
+) -> Result<ReportsApplied, StoreError> {
+    let stops = stops(&book, store);
     let Book {
         ledger,
         ignored,
@@ -21,6 +27,7 @@ pub(super) async fn save(tx: &Tx<'_>, book: Book) -> Result<ReportsApplied, Stor
     } = book;
     let at = now();
     let steps = ledger.save(tx).await?;
+    work_insert(tx, stops).await?;
     let parked = effects.park.len();
     for chunk in effects.park.chunks(ROWS_AT_ONCE) {
         park(tx, chunk.iter().map(parked_row)).await?;
@@ -36,6 +43,23 @@ pub(super) async fn save(tx: &Tx<'_>, book: Book) -> Result<ReportsApplied, Stor
         ignored,
         parked,
     })
+}
+
+/// The orders to stop what runs although its deployment was stopped.
+fn stops(book: &Book, store: StoreIncarnation) -> Vec<work_request::ActiveModel> {
+    let running = book
+        .effects
+        .to_stop
+        .iter()
+        .filter_map(|id| book.standings.get(id))
+        .filter(|standing| standing.status.is_live());
+    running
+        .filter_map(|standing| {
+            let deployment = book.deployments.get(&standing.deployment_id)?;
+            let stop = WorkAction::Stop(ServiceSelection::default());
+            order(store, deployment, standing, standing.node_id?, stop, now())
+        })
+        .collect()
 }
 
 async fn park(

@@ -104,7 +104,7 @@ impl Store {
         let tx = self.write().await?;
         let mut book = load(&tx, reports, overdue).await?;
         book.take(reports, overdue);
-        let applied = effects::save(&tx, book).await?;
+        let applied = effects::save(&tx, book, self.incarnation()).await?;
         tx.commit().await?;
         Ok(applied)
     }
