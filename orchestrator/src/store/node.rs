@@ -39,7 +39,7 @@ struct Lost {
 
 impl Store {
     /// Takes heartbeats in. The first of an unknown name registers the node; one of an earlier
-    /// start of the node than the last known is left out.
+    /// start of the node than the last known is left out while the later start is heard.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -74,7 +74,9 @@ impl Store {
                     at,
                     at,
                 )),
-                Some(row) if heartbeat.started_at < row.started_at => {}
+                // Once the later start is silent this is no straggler: the node's clock was set back.
+                Some(row)
+                    if heartbeat.started_at < row.started_at && row.status != NodeStatus::Lost => {}
                 Some(row) => {
                     let described =
                         described(row.id, heartbeat, row.port_cursor, row.created_at, at);

@@ -33,8 +33,12 @@ both! {
         earlier.started_at -= chrono::TimeDelta::hours(2);
         earlier.ready = false;
         stage.store.heartbeats_apply(&[beat]).await.unwrap();
-        stage.store.heartbeats_apply(&[earlier]).await.unwrap();
+        stage.store.heartbeats_apply(std::slice::from_ref(&earlier)).await.unwrap();
         assert_eq!(stage.queries.node_by_name("n1").await.unwrap().unwrap().status, NodeStatus::Ready);
+        // Unless the later one is silent: then the node started again with its clock set back.
+        stage.store.nodes_mark_lost(Duration::ZERO).await.unwrap();
+        stage.store.heartbeats_apply(&[earlier]).await.unwrap();
+        assert_eq!(stage.queries.node_by_name("n1").await.unwrap().unwrap().status, NodeStatus::NotReady);
     }
 
     async fn silence_is_loss_and_a_heartbeat_ends_it(stage: Stage) {
