@@ -3,6 +3,7 @@
 use super::column::{JsonText, Time, now};
 use super::dispatch::deployments_lock;
 use super::entity::{deployment, revision};
+use super::ledger::standings_of;
 use super::report::clean;
 use super::revise::Making;
 use super::sql::ROWS_AT_ONCE;
@@ -176,6 +177,11 @@ impl Store {
         for chunk in looked.chunks(ROWS_AT_ONCE) {
             record(&tx, chunk, at).await?;
         }
+        let moving = looked
+            .iter()
+            .filter(|looked| matches!(looked.meaning, Ok((_, Decision::Deploy))));
+        // Locked for all of them here, by id: each by itself below would be in any order.
+        standings_of(&tx, moving.map(|looked| looked.deployment.id)).await?;
         let mut recorded = PollsRecorded::default();
         for Looked {
             deployment,
