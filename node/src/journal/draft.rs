@@ -13,6 +13,9 @@ use shared::status::{ApplicationStatus, FailureReason, Outcome, transition};
 
 pub(super) const STORE_KEY: &[u8] = b"store";
 
+/// The attempt of a revision while the store was replaced and has not named one: older than any.
+const ANY_EPOCH: i32 = i32::MIN;
+
 /// How many finished work requests are remembered, to know them when they are delivered again.
 const DONE_LIMIT: usize = 4096;
 
@@ -79,6 +82,7 @@ impl<'a> Draft<'a> {
             node: node.clone(),
             work_id: request.id,
         };
+        self.meet_store(request.store);
         if self.state.done_ids.contains(&request.id) {
             self.say(NodeReport::Accepted(receipt.clone()));
             self.say(NodeReport::Finished(receipt));
@@ -93,7 +97,6 @@ impl<'a> Draft<'a> {
             self.say(NodeReport::Accepted(receipt));
             return Acceptance::Repeated;
         }
-        self.meet_store(request.store);
         if let Some(reason) = self.objection(&request) {
             self.mark_done(request.id);
             self.say(NodeReport::Refused(WorkRefused {
@@ -126,19 +129,36 @@ impl<'a> Draft<'a> {
     }
 
     /// Another store than before means that it was restored from a backup: what was counted
-    /// against the old one counts no more.
+    /// against the old one counts no more, and what it had destroyed or seen done may be wanted
+    /// again. Only reports go on being counted, since the backup has some of their numbers.
     fn meet_store(&mut self, store: StoreIncarnation) {
         if self.state.store == Some(store) {
             return;
         }
         if self.state.store.replace(store).is_some() {
             tracing::warn!(%store, "the orchestrator's store was replaced; its word on attempts and reports counts now");
-            let revisions: Vec<RevisionId> = self.state.standings.keys().copied().collect();
-            for revision_id in revisions {
-                self.standing_remove(revision_id);
+            let known: Vec<_> = self.state.standings.clone().into_iter().collect();
+            for (revision_id, standing) in known {
+                let standing = Standing {
+                    epoch: ANY_EPOCH,
+                    status: None,
+                    ..standing
+                };
+                self.standing_put(revision_id, standing);
             }
+            self.forget_what_is_over();
         }
         self.put(Room::Meta, STORE_KEY.to_vec(), &store);
+    }
+
+    fn forget_what_is_over(&mut self) {
+        for number in std::mem::take(&mut self.state.done).into_keys() {
+            self.remove(Room::Done, key(number));
+        }
+        self.state.done_ids.clear();
+        for deployment_id in std::mem::take(&mut self.state.destroyed) {
+            self.remove(Room::Destroyed, deployment_id.0.as_bytes().to_vec());
+        }
     }
 
     fn raise_standing(&mut self, request: &WorkRequest) {
@@ -146,7 +166,7 @@ impl<'a> Draft<'a> {
             .state
             .standings
             .get(&request.revision_id)
-            .filter(|known| known.epoch == request.epoch);
+            .filter(|known| [request.epoch, ANY_EPOCH].contains(&known.epoch));
         let standing = Standing {
             deployment_id: request.deployment_id,
             epoch: request.epoch,
@@ -208,6 +228,9 @@ impl<'a> Draft<'a> {
                 last_seq: 0,
                 status: None,
             });
+        if standing.epoch == ANY_EPOCH {
+            standing.epoch = epoch;
+        }
         if standing.epoch != epoch {
             return false;
         }
@@ -384,6 +407,14 @@ impl<'a> Draft<'a> {
                 value: None,
             });
         }
+    }
+
+    fn remove(&mut self, room: Room, key: Vec<u8>) {
+        self.ops.push(Op {
+            room,
+            key,
+            value: None,
+        });
     }
 
     fn put<T: Serialize>(&mut self, room: Room, key: Vec<u8>, value: &T) {

@@ -293,4 +293,28 @@ async fn a_store_that_was_replaced_is_told_what_runs() {
             .then_some(())
     };
     stage.until("it is said again", afresh).await;
+    let numbers: Vec<i32> = stage
+        .statuses(app.revision_id)
+        .iter()
+        .map(|report| report.seq)
+        .collect();
+    assert!(
+        numbers.is_sorted_by(|one, next| one < next),
+        "a number that the backup has would be taken for a repetition: {numbers:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_was_replaced_may_have_what_was_destroyed() {
+    let mut stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    let destroy = app.work(&stage, WorkAction::Destroy { volumes: false });
+    stage.send(&[&destroy]).await;
+    stage.until_finished(&destroy).await;
+    stage.store = StoreIncarnation::new();
+    let again = app.deploy(&stage);
+    stage.send(&[&again]).await;
+    stage.until_finished(&again).await;
+    assert_eq!(stage.words(app.revision_id).last(), Some(&S::Running));
 }
