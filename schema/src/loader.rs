@@ -6,9 +6,9 @@
 use crate::error::ApiError;
 use async_graphql::Context;
 use async_graphql::dataloader::{DataLoader, Loader};
+use orchestrator::Queries;
 use orchestrator::query::{Page, PageOf};
 use orchestrator::view::{LabelView, NodeView, PortLeaseView, RevisionView, ServiceView};
-use orchestrator::{CommandError, Queries};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use std::collections::HashMap;
@@ -107,16 +107,32 @@ impl Loader<RevisionsOf> for Batches {
         &self,
         keys: &[RevisionsOf],
     ) -> Result<HashMap<RevisionsOf, PageOf<RevisionView>>, ApiError> {
-        let mut pages = HashMap::with_capacity(keys.len());
+        // Under two aliases one request may ask for two pages of each.
+        let mut asked: HashMap<(Option<i32>, Option<&str>), Vec<DeploymentId>> = HashMap::new();
         for key in keys {
+            let which = (key.first, key.after.as_deref());
+            asked.entry(which).or_default().push(key.deployment);
+        }
+        let mut pages = HashMap::with_capacity(keys.len());
+        for ((first, after), deployments) in asked {
             count("revision pages");
+            let after = after.map(str::to_owned);
             let page = Page {
-                first: key.first,
-                after: key.after.clone(),
+                first,
+                after: after.clone(),
             };
-            let found: Result<_, CommandError> =
-                self.queries.revisions_page(key.deployment, &page).await;
-            pages.insert(key.clone(), found?);
+            let found = self.queries.revisions_pages(&deployments, &page).await?;
+            pages.extend(found.into_iter().map(|(deployment, page)| {
+                let after = after.clone();
+                (
+                    RevisionsOf {
+                        deployment,
+                        first,
+                        after,
+                    },
+                    page,
+                )
+            }));
         }
         Ok(pages)
     }

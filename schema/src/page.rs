@@ -1,11 +1,11 @@
 //! Pages: what a list may cost, and how its shape is answered.
 
 use async_graphql::SimpleObject;
-use orchestrator::query::{Page, PageOf};
+use orchestrator::query::{DEFAULT_PAGE, LARGEST_PAGE, Page, PageOf};
 
 /// As many items as the engine puts on a page when nothing else is asked for, and at most.
-const USUAL: usize = 50;
-const LARGEST: usize = 200;
+const USUAL: usize = DEFAULT_PAGE as usize;
+const LARGEST: usize = LARGEST_PAGE as usize;
 
 /// How long lists without pages usually are: the ports, services, labels of one deployment, the
 /// steps of one revision.

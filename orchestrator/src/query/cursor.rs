@@ -5,9 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// How many items a page has when nothing else is asked for.
-pub(super) const DEFAULT_PAGE: u64 = 50;
+pub const DEFAULT_PAGE: u64 = 50;
 /// How many items a page has at most.
-pub(super) const LARGEST_PAGE: u64 = 200;
+pub const LARGEST_PAGE: u64 = 200;
 
 /// Which page is asked for, in the words of whoever asks.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,17 @@ pub struct Edge<T> {
     pub cursor: String,
     /// The item.
     pub node: T,
+}
+
+impl<T> PageOf<T> {
+    /// A page with nothing on it, after which nothing follows.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            edges: Vec::new(),
+            has_next_page: false,
+        }
+    }
 }
 
 impl Page {

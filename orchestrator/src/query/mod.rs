@@ -7,7 +7,7 @@ mod deployment;
 mod node;
 mod revision;
 
-pub use cursor::{Edge, Page, PageOf};
+pub use cursor::{DEFAULT_PAGE, Edge, LARGEST_PAGE, Page, PageOf};
 pub use deployment::{DeploymentFilter, LabelFilter};
 
 use crate::store::Store;

@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::store::column::Time;
 use crate::store::entity::{revision, revision_event};
 use crate::view::RevisionView;
-use sea_orm::{ColumnTrait, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, DerivePartialModel, EntityTrait, QueryFilter};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use shared::status::{ApplicationStatus, FailureReason, RevisionCause};
@@ -36,6 +36,11 @@ struct Row {
     created_at: Time,
     updated_at: Time,
 }
+
+/// Revisions, each with its place among those of its deployment; more conditions follow.
+const PLACED: &str = "SELECT r.* FROM (SELECT id, deployment_id, number, status, failure_reason, status_detail, source_version, \
+                      content_hash, epoch, node_id, cause, created_at, updated_at, \
+                      ROW_NUMBER() OVER (PARTITION BY deployment_id ORDER BY number DESC) AS place FROM revisions WHERE number > 0";
 
 impl Queries {
     /// A revision by its id.
@@ -80,24 +85,49 @@ impl Queries {
         deployment: DeploymentId,
         page: &Page,
     ) -> Result<PageOf<RevisionView>, CommandError> {
+        let mut pages = self.revisions_pages(&[deployment], page).await?;
+        Ok(pages.remove(&deployment).unwrap_or_else(PageOf::empty))
+    }
+
+    /// The same page of the revisions of each of these deployments, newest first; those that have no
+    /// revision on it are absent.
+    ///
+    /// # Errors
+    /// `INVALID_INPUT` for a page size or cursor that is not right; `UNAVAILABLE`, `INTERNAL`.
+    pub async fn revisions_pages(
+        &self,
+        deployments: &[DeploymentId],
+        page: &Page,
+    ) -> Result<HashMap<DeploymentId, PageOf<RevisionView>>, CommandError> {
         let size = page.size()?;
-        let mut select =
-            revision::Entity::find().filter(revision::Column::DeploymentId.eq(deployment));
-        if let Some(number) = page.position(CURSOR)? {
-            select = select.filter(revision::Column::Number.lt(i32::from_be_bytes(number)));
+        let before = page.position(CURSOR)?.map_or(i32::MAX, i32::from_be_bytes);
+        if deployments.is_empty() {
+            return Ok(HashMap::new());
         }
-        let select = select
-            .order_by_desc(revision::Column::Number)
-            .limit(size + 1);
-        let rows: Vec<Row> = select
-            .into_partial_model()
+        let rows: Vec<Row> = self
+            .store
+            .sql(PLACED)
+            .push(" AND number < ")
+            .bind(before)
+            .push(" AND deployment_id IN ")
+            .list(deployments.iter().copied())
+            .push(") r WHERE place <= ")
+            .bind(i64::try_from(size + 1).unwrap_or(i64::MAX))
+            .push(" ORDER BY deployment_id, number DESC")
             .all(self.store.reader())
-            .await
-            .map_err(StoreError::from)?;
-        let views = rows.into_iter().map(view).collect();
-        Ok(page_of(views, size, |revision: &RevisionView| {
-            encode(CURSOR, &revision.number.to_be_bytes())
-        }))
+            .await?;
+        let mut of_each: HashMap<DeploymentId, Vec<RevisionView>> = HashMap::new();
+        for row in rows {
+            of_each
+                .entry(row.deployment_id)
+                .or_default()
+                .push(view(row));
+        }
+        let cursor = |revision: &RevisionView| encode(CURSOR, &revision.number.to_be_bytes());
+        let pages = of_each
+            .into_iter()
+            .map(|(id, revisions)| (id, page_of(revisions, size, cursor)));
+        Ok(pages.collect())
     }
 
     /// The recorded steps of these revisions, in order; of each the newest five hundred, since one

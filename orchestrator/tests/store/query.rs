@@ -163,4 +163,21 @@ both! {
         assert_eq!(stage.queries.deployments_by_ids(&ids).await.unwrap().len(), 6);
         assert_eq!(stage.queries.nodes_by_ids(&[node.id, node.id]).await.unwrap().len(), 1);
     }
+
+    async fn the_same_page_of_many(stage: Stage) {
+        let (many, one) = (stage.create("many").await.id, stage.create("one").await.id);
+        for _ in 0..4 {
+            stage.commands.redeploy(many, None).await.unwrap();
+        }
+        let ids = [many, one, DeploymentId::new()];
+        let pages = stage.queries.revisions_pages(&ids, &page(2, None)).await.unwrap();
+        let numbers = |id: DeploymentId| pages[&id].edges.iter().map(|edge| edge.node.number).collect::<Vec<_>>();
+        assert_eq!((pages.len(), numbers(many), numbers(one)), (2, vec![5, 4], vec![1]));
+        assert!(pages[&many].has_next_page && !pages[&one].has_next_page);
+        let after = pages[&many].edges[1].cursor.as_str();
+        let rest = stage.queries.revisions_pages(&ids, &page(3, Some(after))).await.unwrap();
+        assert_eq!(rest[&many].edges.iter().map(|edge| edge.node.number).collect::<Vec<_>>(), [3, 2, 1]);
+        assert!(!rest[&many].has_next_page);
+        assert_eq!(stage.queries.revisions_pages(&ids, &page(0, None)).await.unwrap_err().code(), "INVALID_INPUT");
+    }
 }

@@ -142,10 +142,7 @@ impl Deployment {
             },
         )
         .await?;
-        let page = page.unwrap_or_else(|| orchestrator::query::PageOf {
-            edges: Vec::new(),
-            has_next_page: false,
-        });
+        let page = page.unwrap_or_else(orchestrator::query::PageOf::empty);
         Ok(RevisionConnection::new(page, continued))
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 const PAGE: &str =
     "{deployments(first:50){nodes{id labels{key} ports{port node{name}} services{name} node{name}
-    latestRevision{number node{name} events{seq}} activeRevision{number}}}}";
+    latestRevision{number node{name} events{seq}} activeRevision{number} revisions(first:3){nodes{number}}}}}";
 
 /// How often each kind of thing was read, by the server's own figures.
 async fn batches(server: &Server) -> BTreeMap<String, u64> {
@@ -49,7 +49,14 @@ async fn a_page_of_fifty_is_read_at_once() {
         "{answer}"
     );
     let after = batches(&server).await;
-    for of in ["labels", "ports", "services", "revisions", "events"] {
+    for of in [
+        "labels",
+        "ports",
+        "services",
+        "revisions",
+        "revision pages",
+        "events",
+    ] {
         let reads = after.get(of).copied().unwrap_or(0) - before.get(of).copied().unwrap_or(0);
         // Rows that are resolved a moment later may form a batch of their own; never one for each.
         assert!((1..=3).contains(&reads), "{of}: {reads} reads for 50 rows");
