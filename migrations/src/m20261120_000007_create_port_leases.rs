@@ -41,6 +41,14 @@ impl MigrationTrait for Migration {
             .table("port_leases")
             .col("deployment_id")
             .to_owned();
+        manager.create_index(index).await?;
+        // What a revision was offered goes back when it ends; only reserved ports name one.
+        let index = Index::create()
+            .name("port_leases_revision")
+            .table("port_leases")
+            .col("revision_id")
+            .and_where(Expr::col("revision_id").is_not_null())
+            .to_owned();
         manager.create_index(index).await
     }
 }
