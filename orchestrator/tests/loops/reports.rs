@@ -75,6 +75,7 @@ everywhere! {
         failed.detail = Some("exit code 3".to_owned());
         node.say(&[NodeReport::Status(failed)]).await;
         node.say_status(&work, 2, S::Running).await;
+        fleet.until_status(work.revision_id, S::Failed).await;
         let next = fleet.orchestrator().commands().redeploy(deployment.id, None).await.unwrap();
         let second = node.next_work().await;
         assert_eq!(Some(second.revision_id), next.latest_revision_id);

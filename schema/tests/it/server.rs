@@ -52,7 +52,7 @@ impl Server {
         (
             Self {
                 address,
-                client: Client::new(),
+                client: testkit::client(testkit::PATIENCE),
                 stop,
                 services,
                 _data: data,
