@@ -54,3 +54,10 @@ bench-deploy: ## Time a deploy against the same steps by hand (see bench/)
 	@scripts/base-images.sh busybox
 	@$(CARGO) build --release --locked --bin longshore
 	@$(CARGO) run --quiet --release --locked -p bench -- deploy
+
+.PHONY: bench-memory
+bench-memory: ## Measure what each role holds while idle (see bench/)
+	@scripts/install.sh test
+	@scripts/services.sh start
+	@$(CARGO) build --release --locked --bin longshore
+	@. "$$(scripts/services.sh env)" && $(CARGO) run --quiet --release --locked -p bench -- memory
