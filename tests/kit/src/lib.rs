@@ -61,7 +61,11 @@ pub fn client(timeout: Duration) -> reqwest::Client {
 
 /// The body of a GET, when it answers 200 within two seconds.
 pub async fn body_of(url: &str) -> Option<String> {
-    let client = client(Duration::from_secs(2));
+    ask(&client(Duration::from_secs(2)), url).await
+}
+
+/// The body of a GET by a client that is kept, when it answers 200 in time.
+pub async fn ask(client: &reqwest::Client, url: &str) -> Option<String> {
     let response = client.get(url).send().await.ok()?;
     if !response.status().is_success() {
         return None;
