@@ -73,12 +73,15 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
         "{}",
         unchanged.row("longshore: tree already built, to RUNNING", Some(&by_hand))
     );
-    let share = control_plane(&server, &id).await?;
-    println!("\ncontrol plane, from the timestamps of each revision's events");
-    println!(
-        "{}",
-        share.row("mutation recorded to node's first report", None)
-    );
+    println!("\nfrom step to step, by the timestamps of each revision's events");
+    for (from, to) in STEPS {
+        println!(
+            "{}",
+            between(&server, &id, from, to)
+                .await?
+                .row(&format!("{from} to {to}"), None)
+        );
+    }
     server.clean_up().await?;
     floor.clean_up().await
 }
@@ -106,16 +109,25 @@ async fn redeploy(server: &Server, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// From REQUESTED (the orchestrator's clock) to FETCHING (the node's), which on one machine are one clock.
-async fn control_plane(server: &Server, id: &str) -> Result<Samples> {
+/// The steps whose distance is shown. The first is the control plane's share: from the mutation's
+/// row to the node's first report.
+const STEPS: [(&str, &str); 5] = [
+    ("REQUESTED", "FETCHING"),
+    ("FETCHING", "BUILDING"),
+    ("BUILDING", "STARTING"),
+    ("STARTING", "VERIFYING"),
+    ("VERIFYING", "RUNNING"),
+];
+
+/// How far apart two steps of each revision are. One machine, one clock.
+async fn between(server: &Server, id: &str, from: &str, to: &str) -> Result<Samples> {
     let query = "query($id: ID!) { deployment(id: $id) { revisions(first: 50) { nodes { events { status at } } } } }";
     let data = server.api.data(query, json!({ "id": id })).await;
     let revisions = data["deployment"]["revisions"]["nodes"]
         .as_array()
-        .context("revisions")?
-        .clone();
-    let at = |events: &Value, status: &str| -> Option<f64> {
-        let event = events
+        .context("revisions")?;
+    let at = |revision: &Value, status: &str| -> Option<f64> {
+        let event = revision["events"]
             .as_array()?
             .iter()
             .find(|event| event["status"] == status)?;
@@ -123,8 +135,10 @@ async fn control_plane(server: &Server, id: &str) -> Result<Samples> {
         Some(parsed.timestamp_micros() as f64 / 1000.0)
     };
     let mut samples = Samples::default();
-    samples.extend(revisions.iter().filter_map(|revision| {
-        Some(at(&revision["events"], "FETCHING")? - at(&revision["events"], "REQUESTED")?)
-    }));
+    samples.extend(
+        revisions
+            .iter()
+            .filter_map(|revision| Some(at(revision, to)? - at(revision, from)?)),
+    );
     Ok(samples)
 }
