@@ -6,34 +6,42 @@ use crate::store::column::LeaseState;
 use crate::store::entity::{deployment, node, port_lease, revision};
 use crate::store::{Store, StoreError};
 use crate::view::{DeploymentView, GitWatchView, PortLeaseView};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Select};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::source::Source;
 use shared::status::{DesiredState, RevisionStanding, derive_deployment_status};
 use std::collections::HashMap;
 
 /// What deployments are put together from, beside their own rows.
+#[derive(Default)]
 struct Parts {
     revisions: HashMap<RevisionId, revision::Model>,
     leases: HashMap<DeploymentId, Vec<PortLeaseView>>,
     nodes: HashMap<NodeId, node::Model>,
 }
 
-/// Deployments as people see them, in the order of their rows.
+/// Deployments as people see them, in the order that they are selected in.
+///
+/// All is read from one snapshot: whoever sees RUNNING also sees the URL.
 pub(super) async fn views(
     store: &Store,
-    rows: Vec<deployment::Model>,
+    select: Select<deployment::Entity>,
 ) -> Result<Vec<DeploymentView>, CommandError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let parts = Parts::load(store, &rows).await?;
+    let snapshot = store.snapshot().await?;
+    let rows = select.all(&snapshot).await.map_err(StoreError::from)?;
+    let parts = Parts::load(&snapshot, &rows).await?;
+    snapshot.commit().await.map_err(StoreError::from)?;
     Ok(rows.into_iter().map(|row| view(row, &parts)).collect())
 }
 
 impl Parts {
-    async fn load(store: &Store, rows: &[deployment::Model]) -> Result<Self, StoreError> {
-        let db = store.reader();
+    async fn load(
+        db: &DatabaseTransaction,
+        rows: &[deployment::Model],
+    ) -> Result<Self, StoreError> {
+        if rows.is_empty() {
+            return Ok(Self::default());
+        }
         let both = rows
             .iter()
             .flat_map(|row| [row.active_revision_id, row.latest_revision_id])

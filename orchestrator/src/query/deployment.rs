@@ -4,7 +4,6 @@ use super::Queries;
 use super::assemble::views;
 use super::cursor::{Page, PageOf, encode, page_of};
 use crate::error::CommandError;
-use crate::store::StoreError;
 use crate::store::entity::{deployment, deployment_label, node};
 use crate::view::DeploymentView;
 use sea_orm::sea_query::{Expr, ExprTrait, LikeExpr, Query, SelectStatement};
@@ -68,11 +67,7 @@ impl Queries {
         name: &str,
     ) -> Result<Option<DeploymentView>, CommandError> {
         let named = deployment::Entity::find().filter(deployment::Column::LiveName.eq(name));
-        let rows = named
-            .all(self.store.reader())
-            .await
-            .map_err(StoreError::from)?;
-        Ok(views(&self.store, rows).await?.pop())
+        Ok(views(&self.store, named).await?.pop())
     }
 
     /// Deployments by their ids; unknown ones are absent.
@@ -88,11 +83,7 @@ impl Queries {
         }
         let these =
             deployment::Entity::find().filter(deployment::Column::Id.is_in(ids.iter().copied()));
-        let rows = these
-            .all(self.store.reader())
-            .await
-            .map_err(StoreError::from)?;
-        Ok(views(&self.store, rows)
+        Ok(views(&self.store, these)
             .await?
             .into_iter()
             .map(|view| (view.id, view))
@@ -115,11 +106,7 @@ impl Queries {
                 select.filter(deployment::Column::Id.gt(DeploymentId(Uuid::from_bytes(after))));
         }
         let select = select.order_by_asc(deployment::Column::Id).limit(size + 1);
-        let rows = select
-            .all(self.store.reader())
-            .await
-            .map_err(StoreError::from)?;
-        let views = views(&self.store, rows).await?;
+        let views = views(&self.store, select).await?;
         Ok(page_of(views, size, |deployment: &DeploymentView| {
             encode(CURSOR, deployment.id.0.as_bytes())
         }))

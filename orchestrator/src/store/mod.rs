@@ -40,8 +40,8 @@ pub use revise::{NewRevision, RollbackTo};
 pub use work::PublishableWork;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
+    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use shared::id::StoreIncarnation;
 use sql::Sql;
@@ -99,6 +99,23 @@ impl Store {
     /// For reading outside a transaction.
     pub(crate) fn reader(&self) -> &DatabaseConnection {
         &self.inner.db
+    }
+
+    /// For reading several times what was true at one moment.
+    pub(crate) async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
+        let options = match self.inner.backend {
+            DbBackend::Postgres => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..Default::default()
+            },
+            // In WAL mode a reader sees what was there at its first statement.
+            _ => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
+                ..Default::default()
+            },
+        };
+        Ok(self.inner.db.begin_with_options(options).await?)
     }
 
     /// An empty statement in the dialect of this database.
