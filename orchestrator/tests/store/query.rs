@@ -27,6 +27,24 @@ impl Stage {
 }
 
 both! {
+    async fn what_runs_is_never_seen_without_its_revision(stage: Stage) {
+        let node = stage.node("n1").await;
+        for round in 0..10 {
+            let id = stage.create(&format!("app-{round}")).await.id;
+            let writing = stage.run_latest(id, &node);
+            let reading = async {
+                loop {
+                    let seen = stage.deployment(id).await;
+                    if seen.status.status == S::Running {
+                        break seen;
+                    }
+                }
+            };
+            let (revision, seen) = tokio::join!(writing, reading);
+            assert_eq!(seen.active_revision_id, Some(revision));
+        }
+    }
+
     async fn pages_follow_each_other_without_gap_or_repeat(stage: Stage) {
         for n in 0..7 {
             stage.create(&format!("app-{n}")).await;
