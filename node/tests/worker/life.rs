@@ -203,7 +203,7 @@ async fn an_engine_that_is_away_makes_the_node_not_ready_and_work_wait() {
     // Begun again, an attempt says once more what it builds from; the orchestrator takes the facts
     // and records no second step.
     let mut told = stage.words(app.revision_id);
-    told.dedup();
+    told.dedup_by(|again, before| *again == S::Building && *before == S::Building);
     assert_eq!(
         told,
         [
