@@ -24,6 +24,7 @@ mod m20261120_000006_create_work_requests;
 mod m20261120_000007_create_port_leases;
 mod m20261120_000008_create_service_states;
 mod m20261120_000009_create_build_logs;
+mod m20261125_000010_lease_work_and_nodes;
 
 /// All changes of the schema, in order.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000007_create_port_leases::Migration),
             Box::new(m20261120_000008_create_service_states::Migration),
             Box::new(m20261120_000009_create_build_logs::Migration),
+            Box::new(m20261125_000010_lease_work_and_nodes::Migration),
         ]
     }
 }

@@ -175,6 +175,7 @@ fn is_overtaken(state: &State, entry: &WorkEntry) -> bool {
 const fn kind(action: &WorkAction) -> &'static str {
     match action {
         WorkAction::Deploy(_) => "deploy",
+        WorkAction::Adopt(_) => "adopt",
         WorkAction::Stop(_) => "stop",
         WorkAction::Start(_) => "start",
         WorkAction::Restart(_) => "restart",

@@ -11,7 +11,7 @@ use crate::journal::{Acceptance, Attempt, JournalError, StepReport, WorkEntry};
 use crate::lanes::Lanes;
 use crate::logs::Followers;
 use shared::bus::{Bus, Consumer, Delivery, Subscription};
-use shared::message::{WorkRequest, decode};
+use shared::message::{WorkItem, WorkRequest, decode};
 use shared::status::ApplicationStatus as S;
 use std::sync::Arc;
 
@@ -75,9 +75,12 @@ impl Worker {
         let mut requests = Vec::new();
         let mut next = Some(first);
         while let Some(delivery) = next {
-            match decode::<WorkRequest>(&delivery.body) {
+            match decode::<WorkItem>(&delivery.body) {
                 Ok(items) => {
-                    requests.extend(items);
+                    requests.extend(items.into_iter().filter_map(|item| match item {
+                        WorkItem::Request(request) => Some(*request),
+                        WorkItem::Assignments(_) => None,
+                    }));
                     deliveries.push(delivery);
                 }
                 Err(error) => {

@@ -81,9 +81,9 @@ impl Action {
             }
             WorkAction::Cancel => self.until_done(|| cancel::run(self)).await,
             // Never journalled, so never here: nothing to do but to let it go.
-            WorkAction::FollowLogs { .. } | WorkAction::UnfollowLogs { .. } => {
-                self.finish(|_| {}).await
-            }
+            WorkAction::Adopt(_)
+            | WorkAction::FollowLogs { .. }
+            | WorkAction::UnfollowLogs { .. } => self.finish(|_| {}).await,
         }
     }
 

@@ -7,8 +7,8 @@ use shared::bus::local::LocalBus;
 use shared::bus::{Address, Bus, Subscription};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::{
-    DeployWork, LeasedPort, NodeReport, PortOffer, StatusReport, WorkAction, WorkRequest, decode,
-    encode,
+    DeployWork, LeasedPort, NodeReport, PortOffer, StatusReport, WorkAction, WorkItem, WorkRequest,
+    decode, encode,
 };
 use shared::name::{DeploymentName, NodeName};
 use shared::source::{GitSource, GitUrl, Source};
@@ -168,6 +168,7 @@ impl Stage {
             commit: None,
             method: None,
             ports,
+            given: 0,
         }))
         .await;
     }
@@ -189,7 +190,7 @@ impl Stage {
         self.bus
             .publish(
                 Address::Work(self.settings.name.clone()),
-                encode(&[request]),
+                encode(&[WorkItem::from(request)]),
             )
             .await
             .unwrap();

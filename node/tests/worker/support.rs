@@ -7,7 +7,7 @@ use shared::bus::{Address, Bus, Subscription};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::{
     DeployWork, Heartbeat, LeasedPort, LogLine, LogSubject, NodeReport, PortOffer, StatusReport,
-    TelemetryItem, TelemetryTopic, WorkAction, WorkRequest, decode, encode,
+    TelemetryItem, TelemetryTopic, WorkAction, WorkItem, WorkRequest, decode, encode,
 };
 use shared::name::{DeploymentName, NodeName, ServiceName};
 use shared::source::{GitSource, GitUrl, Source};
@@ -109,6 +109,7 @@ impl Stage {
                         TelemetryItem::LogEnd { subject, lines } => {
                             said.ends.push((subject, lines))
                         }
+                        TelemetryItem::Holds(_) => {}
                     }
                 }
                 delivery.ack().await;
@@ -180,7 +181,10 @@ impl Stage {
 
     pub(crate) async fn send(&self, requests: &[&WorkRequest]) {
         self.bus
-            .publish(Address::Work(self.settings.name.clone()), encode(requests))
+            .publish(
+                Address::Work(self.settings.name.clone()),
+                encode(&items(requests)),
+            )
             .await
             .unwrap();
     }
@@ -363,6 +367,7 @@ impl App {
                 commit: None,
                 method: None,
                 ports,
+                given: 0,
             }),
         )
     }
@@ -390,4 +395,11 @@ impl App {
             .await;
         stage.until_finished(&deploy).await;
     }
+}
+
+fn items(requests: &[&WorkRequest]) -> Vec<WorkItem> {
+    requests
+        .iter()
+        .map(|request| WorkItem::from((*request).clone()))
+        .collect()
 }

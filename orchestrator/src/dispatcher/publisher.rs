@@ -5,7 +5,7 @@ use crate::store::{PublishableWork, Store, StoreError};
 use futures::future::join_all;
 use shared::bus::{Address, Bus, BusError};
 use shared::id::WorkId;
-use shared::message::{WorkRequest, encode};
+use shared::message::{WorkItem, WorkRequest, encode};
 use shared::name::NodeName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,7 +84,8 @@ impl Publisher {
 
     async fn publish(&self, message: Message) -> (Vec<WorkId>, bool) {
         let ids = message.requests.iter().map(|request| request.id).collect();
-        let body = encode(&message.requests);
+        let items: Vec<WorkItem> = message.requests.into_iter().map(WorkItem::from).collect();
+        let body = encode(&items);
         match self
             .bus
             .publish(Address::Work(message.node.clone()), body)

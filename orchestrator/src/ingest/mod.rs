@@ -194,6 +194,7 @@ impl Sorted {
                     tracing::warn!(node.name = %refused.node, work.id = %refused.work_id, reason = %refused.reason, "a node refused work");
                     sorted.refused.push(refused);
                 }
+                NodeReport::Reconciled(_) | NodeReport::Missing(_) | NodeReport::Removed(_) => {}
             }
         }
         sorted

@@ -108,6 +108,8 @@ column_words! {
     WorkKind {
         /// Fetch, build, start, verify and switch.
         Deploy = "DEPLOY",
+        /// Take up what runs without a record.
+        Adopt = "ADOPT",
         /// Stop containers.
         Stop = "STOP",
         /// Start stopped containers.

@@ -204,6 +204,7 @@ pub(super) fn requested_revision(
         cancel_requested_at: None,
         cancel_into: None,
         was_running: false,
+        attempts: 0,
         claimed_by: None,
         claim_token: None,
         claimed_until: None,

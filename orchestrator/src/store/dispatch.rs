@@ -62,6 +62,7 @@ impl Store {
         let at = now();
         let mut batch = Batch::load(&tx, token, assignments).await?;
         let offers = offer_ports(&tx, &mut batch, at).await?;
+        batch.count_placements(&tx).await?;
         let mut ledger = Ledger::default();
         let mut orders = Vec::with_capacity(batch.entries.len());
         for entry in &mut batch.entries {
@@ -73,15 +74,16 @@ impl Store {
             standing.last_report_seq = 0;
             standing.node_id = Some(entry.node_id);
             ledger.step(standing, ApplicationStatus::Initialized, Because::default());
+            let given = batch.nodes.get(&entry.node_id).map_or(0, |node| node.given);
+            // An attempt after the first is about the version that the first one found.
+            let wanted = entry.wanted.wanted_commit.as_deref();
+            let commit = wanted.or(standing.source_version.as_deref());
             let work = DeployWork {
                 source: entry.wanted.source.0.clone(),
-                commit: entry
-                    .wanted
-                    .wanted_commit
-                    .as_deref()
-                    .and_then(|commit| CommitId::parse(commit).ok()),
+                commit: commit.and_then(|commit| CommitId::parse(commit).ok()),
                 method: entry.wanted.method,
                 ports: offers.get(&standing.id).cloned().unwrap_or_default(),
+                given,
             };
             orders.extend(order(
                 self.incarnation(),
@@ -170,6 +172,26 @@ impl Batch {
             deployments,
             nodes,
         })
+    }
+}
+
+impl Batch {
+    /// Counts these placements on their nodes: a picture of a node says up to which of them it knows.
+    async fn count_placements(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
+        let used: HashSet<NodeId> = self.entries.iter().map(|entry| entry.node_id).collect();
+        if used.is_empty() {
+            return Ok(());
+        }
+        for id in &used {
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.given += 1;
+            }
+        }
+        tx.sql("UPDATE nodes SET given = given + 1 WHERE id IN ")
+            .list(used)
+            .run(&**tx)
+            .await?;
+        Ok(())
     }
 }
 

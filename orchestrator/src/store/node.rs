@@ -67,19 +67,12 @@ impl Store {
         let (mut unknown, mut seen) = (Vec::new(), Vec::new());
         for heartbeat in heartbeats {
             match known.get(&heartbeat.node) {
-                None => unknown.push(described(
-                    NodeId::new(),
-                    heartbeat,
-                    FIRST_PORT.into(),
-                    at,
-                    at,
-                )),
+                None => unknown.push(first_seen(heartbeat, at)),
                 // Once the later start is silent this is no straggler: the node's clock was set back.
                 Some(row)
                     if heartbeat.started_at < row.started_at && row.status != NodeStatus::Lost => {}
                 Some(row) => {
-                    let described =
-                        described(row.id, heartbeat, row.port_cursor, row.created_at, at);
+                    let described = described(row, heartbeat, at);
                     if is_news(row, &described) {
                         applied.changed.push(row.id);
                     }
@@ -149,19 +142,45 @@ async fn nodes_lock(
         .collect())
 }
 
-/// A node's row as this heartbeat describes it.
-fn described(
-    id: NodeId,
-    heartbeat: &Heartbeat,
-    port_cursor: i32,
-    created_at: Time,
-    at: Time,
-) -> node::Model {
+/// The row of a node that was not known before.
+fn first_seen(heartbeat: &Heartbeat, at: Time) -> node::Model {
+    let blank = node::Model {
+        id: NodeId::new(),
+        name: heartbeat.node.clone(),
+        status: NodeStatus::NotReady,
+        detail: None,
+        version: String::new(),
+        engine_version: None,
+        advertise: String::new(),
+        labels: JsonText(BTreeMap::new()),
+        cpu_millis: 0,
+        memory_bytes: 0,
+        slots: 0,
+        memory_used_bytes: 0,
+        memory_declared_bytes: 0,
+        cpu_declared_millis: 0,
+        running: 0,
+        busy_slots: 0,
+        port_cursor: FIRST_PORT.into(),
+        cordoned: false,
+        drain_until: None,
+        given: 0,
+        must_reconcile: false,
+        assignments_due_at: Some(at),
+        removed_at: None,
+        started_at: at,
+        last_heartbeat_at: at,
+        created_at: at,
+        updated_at: at,
+    };
+    described(&blank, heartbeat, at)
+}
+
+/// A node's row as this heartbeat describes it; what people and the orchestrator decided stays.
+fn described(before: &node::Model, heartbeat: &Heartbeat, at: Time) -> node::Model {
     let (capacity, load) = (&heartbeat.capacity, &heartbeat.load);
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     node::Model {
-        id,
-        name: heartbeat.node.clone(),
         status: if heartbeat.ready {
             NodeStatus::Ready
         } else {
@@ -186,11 +205,10 @@ fn described(
         cpu_declared_millis: load.cpu_declared_millis.into(),
         running: load.running.into(),
         busy_slots: load.busy_slots.into(),
-        port_cursor,
         started_at: started(heartbeat, at),
         last_heartbeat_at: at,
-        created_at,
         updated_at: at,
+        ..before.clone()
     }
 }
 

@@ -275,6 +275,7 @@ pub(super) fn order(
         attempts: Set(0),
         claim_token: Set(None),
         claimed_until: Set(None),
+        leased_until: Set(None),
     })
 }
 
@@ -282,6 +283,7 @@ pub(super) fn order(
 fn kind_of(action: &WorkAction) -> Option<WorkKind> {
     Some(match action {
         WorkAction::Deploy(_) => WorkKind::Deploy,
+        WorkAction::Adopt(_) => WorkKind::Adopt,
         WorkAction::Stop(_) => WorkKind::Stop,
         WorkAction::Start(_) => WorkKind::Start,
         WorkAction::Restart(_) => WorkKind::Restart,

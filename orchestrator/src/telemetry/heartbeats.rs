@@ -14,7 +14,9 @@ pub(super) async fn run(telemetry: &Telemetry, mut consumer: Consumer) {
             .into_iter()
             .filter_map(|item| match item {
                 TelemetryItem::Heartbeat(beat) => Some(*beat),
-                TelemetryItem::Log(_) | TelemetryItem::LogEnd { .. } => None,
+                TelemetryItem::Holds(_) | TelemetryItem::Log(_) | TelemetryItem::LogEnd { .. } => {
+                    None
+                }
             })
             .collect();
         if health.has_changed().unwrap_or(false) && *health.borrow_and_update() == BusHealth::Up {

@@ -70,7 +70,8 @@ impl Sorted {
                     subject: LogSubject::Service(_),
                     ..
                 }
-                | TelemetryItem::Heartbeat(_) => {}
+                | TelemetryItem::Heartbeat(_)
+                | TelemetryItem::Holds(_) => {}
             }
         }
         sorted

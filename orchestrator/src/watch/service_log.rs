@@ -8,7 +8,7 @@ use crate::query::Queries;
 use futures::stream::{self, BoxStream, StreamExt};
 use shared::bus::{Address, Bus};
 use shared::id::{DeploymentId, StoreIncarnation, StreamId, WorkId};
-use shared::message::{WorkAction, WorkRequest, encode};
+use shared::message::{WorkAction, WorkItem, WorkRequest, encode};
 use shared::name::{NodeName, ServiceName};
 use shared::status::{LogStream, NodeStatus};
 use std::collections::VecDeque;
@@ -162,7 +162,7 @@ impl Follower {
         if let Err(error) = self
             .means
             .bus
-            .publish(Address::Work(node), encode(&[request]))
+            .publish(Address::Work(node), encode(&[WorkItem::from(request)]))
             .await
         {
             tracing::debug!(stream = %self.stream, %error, "a wish to follow a service log was not told; it is told again");
@@ -233,7 +233,7 @@ impl Drop for Farewell {
         let bus = Arc::clone(&self.bus);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = bus.publish(Address::Work(node), encode(&[request])).await {
+                if let Err(error) = bus.publish(Address::Work(node), encode(&[WorkItem::from(request)])).await {
                     tracing::debug!(%error, "a farewell to a service log was not told; its lease ends it");
                 }
             });

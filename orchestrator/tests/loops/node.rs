@@ -8,7 +8,7 @@ use shared::bus::{Address, Bus, Consumer, Subscription};
 use shared::id::WorkId;
 use shared::message::{
     Capacity, DeployWork, Heartbeat, LeasedPort, Load, NodeReport, StatusReport, TelemetryItem,
-    TelemetryTopic, WorkAction, WorkReceipt, WorkRequest, decode, encode,
+    TelemetryTopic, WorkAction, WorkItem, WorkReceipt, WorkRequest, decode, encode,
 };
 use shared::name::{NodeName, ServiceName};
 use shared::source::CommitId;
@@ -71,8 +71,7 @@ impl FakeNode {
                 return request;
             }
             let delivery = within("work comes", self.consumer.next()).await.unwrap();
-            self.waiting
-                .extend(decode::<WorkRequest>(&delivery.body).unwrap());
+            self.waiting.extend(requests(&delivery.body));
             delivery.ack().await;
         }
     }
@@ -80,8 +79,7 @@ impl FakeNode {
     /// Whether work is there that was not seen before.
     pub(crate) fn has_new_work(&mut self) -> bool {
         while let Some(delivery) = self.consumer.try_next() {
-            self.waiting
-                .extend(decode::<WorkRequest>(&delivery.body).unwrap());
+            self.waiting.extend(requests(&delivery.body));
         }
         self.waiting
             .iter()
@@ -203,6 +201,15 @@ fn heartbeat(name: &NodeName) -> Heartbeat {
         started_at: Utc::now(),
         at: Utc::now(),
     }
+}
+
+/// The work requests of a message; pictures of the whole are left out.
+fn requests(body: &[u8]) -> impl Iterator<Item = WorkRequest> {
+    let items = decode::<WorkItem>(body).unwrap();
+    items.into_iter().filter_map(|item| match item {
+        WorkItem::Request(request) => Some(*request),
+        WorkItem::Assignments(_) => None,
+    })
 }
 
 pub(crate) fn deploy_work(work: &WorkRequest) -> &DeployWork {

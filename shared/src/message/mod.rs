@@ -5,18 +5,23 @@
 //! Unknown fields are ignored, so that old and new nodes work side by side; an unknown type or
 //! version is refused, never guessed.
 
+mod assignments;
 mod report;
 mod telemetry;
 mod work;
 
+pub use assignments::{Assigned, Assignments};
 pub use report::{
-    LeasedPort, NodeReport, ReportFacts, ServiceFacts, StatusReport, WorkReceipt, WorkRefused,
+    DeploymentRemoved, LeasedPort, NodeReport, Reconciled, ReportFacts, RevisionMissing,
+    ServiceFacts, StatusReport, WorkReceipt, WorkRefused,
 };
 pub use telemetry::{
-    Capacity, Heartbeat, LOG_TRY, Load, LogLine, LogSource, LogSubject, TelemetryItem,
+    Capacity, Heartbeat, Holds, LOG_TRY, Load, LogLine, LogSource, LogSubject, TelemetryItem,
     TelemetryTopic,
 };
-pub use work::{DeployWork, PortOffer, ServiceSelection, WorkAction, WorkRequest};
+pub use work::{
+    AdoptWork, DeployWork, PortOffer, ServiceSelection, WorkAction, WorkItem, WorkRequest,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -1,6 +1,6 @@
 //! What a node says back on the `deployment` queue.
 
-use crate::id::{DeploymentId, RevisionId, WorkId};
+use crate::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use crate::name::{NodeName, ServiceName};
 use crate::source::CommitId;
 use crate::spec::DeploymentSpec;
@@ -20,6 +20,13 @@ pub enum NodeReport {
     Refused(WorkRefused),
     /// A revision stands somewhere else now.
     Status(StatusReport),
+    /// A picture was compared and nothing that it does not name is left: a node that was lost may
+    /// take work again.
+    Reconciled(Reconciled),
+    /// The picture names a revision that serves or is stopped, and the node has no record of it.
+    Missing(RevisionMissing),
+    /// Nothing of a deployment is left on the node; its ports there are free.
+    Removed(DeploymentRemoved),
 }
 
 impl NodeReport {
@@ -30,6 +37,9 @@ impl NodeReport {
             Self::Accepted(receipt) | Self::Finished(receipt) => &receipt.node,
             Self::Refused(refused) => &refused.node,
             Self::Status(status) => &status.node,
+            Self::Reconciled(reconciled) => &reconciled.node,
+            Self::Missing(missing) => &missing.node,
+            Self::Removed(removed) => &removed.node,
         }
     }
 }
@@ -52,6 +62,46 @@ pub struct WorkRefused {
     pub work_id: WorkId,
     /// Why.
     pub reason: String,
+}
+
+/// A picture that was compared and put in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconciled {
+    /// The node.
+    pub node: NodeName,
+    /// The store whose picture it was.
+    pub store: StoreIncarnation,
+    /// Which picture: its [`Assignments::as_of`](super::Assignments::as_of).
+    pub as_of: i64,
+}
+
+/// A revision that a node should have and has no record of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionMissing {
+    /// The node.
+    pub node: NodeName,
+    /// The deployment.
+    pub deployment_id: DeploymentId,
+    /// The revision.
+    pub revision_id: RevisionId,
+    /// The attempt that the picture named.
+    pub epoch: i32,
+    /// Whether containers of it are there, to be taken up again ([`WorkAction::Adopt`]); without
+    /// them it is to be deployed again.
+    ///
+    /// [`WorkAction::Adopt`]: super::WorkAction::Adopt
+    pub adoptable: bool,
+}
+
+/// A deployment of which nothing but volumes is left on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentRemoved {
+    /// The node.
+    pub node: NodeName,
+    /// The deployment.
+    pub deployment_id: DeploymentId,
+    /// As of which picture: a later placement there makes this void.
+    pub as_of: i64,
 }
 
 /// Where a revision stands, as its node saw it. `(revision, epoch, seq)` is applied once.

@@ -1,7 +1,7 @@
 //! What a node says in passing on `telemetry`: heartbeats and log lines. Transient: what is lost
 //! is not sent again, and nothing is decided by a log line.
 
-use crate::id::{RevisionId, StreamId};
+use crate::id::{RevisionId, StreamId, WorkId};
 use crate::name::{LabelKey, LabelValue, NodeName, ServiceName};
 use crate::status::LogStream;
 use chrono::{DateTime, Utc};
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 pub enum TelemetryItem {
     /// The node is alive.
     Heartbeat(Box<Heartbeat>),
+    /// What the node holds in its journal and works on: renews the leases of that work.
+    Holds(Holds),
     /// A line of a build log or service log.
     Log(LogLine),
     /// A log ended: the reader has everything once it has `lines` lines.
@@ -74,6 +76,16 @@ pub struct Heartbeat {
     pub started_at: DateTime<Utc>,
     /// When, by the node's clock. Only shown: liveness is by arrival.
     pub at: DateTime<Utc>,
+}
+
+/// Accepted work that has not come to its end: in the node's journal, so that it will be done. Sent
+/// every 10 s for what has been there for longer than that, in parts of at most 2,000.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holds {
+    /// The node.
+    pub node: NodeName,
+    /// The work requests.
+    pub work: Vec<WorkId>,
 }
 
 /// What a node has.

@@ -1,13 +1,31 @@
 //! Orders to one node. Each is complete in itself, for a node has no database.
 
+use super::Assignments;
 use crate::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use crate::name::{DeploymentName, ServiceName};
 use crate::source::{CommitId, Source};
+use crate::spec::DeploymentSpec;
 use crate::status::Method;
 use serde::{Deserialize, Serialize};
 
+/// One thing in a node's work queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "item", rename_all = "snake_case")]
+pub enum WorkItem {
+    /// Something to do.
+    Request(Box<WorkRequest>),
+    /// Everything that the node should have.
+    Assignments(Box<Assignments>),
+}
+
+impl From<WorkRequest> for WorkItem {
+    fn from(request: WorkRequest) -> Self {
+        Self::Request(Box::new(request))
+    }
+}
+
 /// The command that the orchestrator sends to a node's work queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkRequest {
     /// Its own identity: a node that sees it again does it no second time.
     pub id: WorkId,
@@ -31,11 +49,13 @@ pub struct WorkRequest {
 }
 
 /// What a node is asked to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum WorkAction {
     /// Fetch, build, start, verify and switch.
     Deploy(DeployWork),
+    /// Take up a revision that runs here although the node has no record of it: it lost its journal.
+    Adopt(Box<AdoptWork>),
     /// Stop the revision's containers and keep them.
     Stop(ServiceSelection),
     /// Start the revision's stopped containers and verify them.
@@ -97,6 +117,31 @@ pub struct DeployWork {
     /// Ports that the deployment holds on this node, to be used again, then fresh ones to choose
     /// from, in order.
     pub ports: PortOffer,
+    /// Which of the node's placements this is, counted by the store, from 1. What a picture with a
+    /// lower [`Assignments::as_of`] does not name may be newer than that picture.
+    #[serde(default)]
+    pub given: i64,
+}
+
+/// What the store knows of a revision that a node has lost its record of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdoptWork {
+    /// The commit that it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+    /// The digest of the image that was pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// SHA-256 of everything that decides what runs, in hexadecimal.
+    pub content_hash: String,
+    /// What runs.
+    pub spec: DeploymentSpec,
+    /// The host ports that it is reached by.
+    pub ports: Vec<super::LeasedPort>,
+    /// Whether it was stopped on request.
+    pub stopped: bool,
+    /// As [`DeployWork::given`].
+    pub given: i64,
 }
 
 /// Host ports that a node may use for a deployment.

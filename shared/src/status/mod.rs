@@ -216,6 +216,10 @@ words! {
         NewCommit = "NEW_COMMIT",
         /// Somebody went back to an earlier revision.
         Rollback = "ROLLBACK",
+        /// Its node is being drained: the same version on another node.
+        Moved = "MOVED",
+        /// Its node was lost: the same version on another node.
+        NodeLost = "NODE_LOST",
     }
 }
 

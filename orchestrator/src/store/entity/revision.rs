@@ -31,6 +31,7 @@ pub struct Model {
     pub cancel_requested_at: Option<Time>,
     pub cancel_into: Option<ApplicationStatus>,
     pub was_running: bool,
+    pub attempts: i32,
     pub claimed_by: Option<OrchestratorId>,
     pub claim_token: Option<Uuid>,
     pub claimed_until: Option<Time>,

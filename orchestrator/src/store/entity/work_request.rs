@@ -24,6 +24,7 @@ pub struct Model {
     pub attempts: i32,
     pub claim_token: Option<Uuid>,
     pub claimed_until: Option<Time>,
+    pub leased_until: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
