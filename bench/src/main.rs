@@ -2,12 +2,14 @@
 //!
 //! `bench deploy` measures G1–G3: what a deployment of one changed file costs over the same steps
 //! done by hand, and what the control plane's share of it is. `bench memory` measures G9: what the
-//! roles hold while idle. Both need a Docker Engine with the `busybox` base image.
+//! roles hold while idle. Both need a Docker Engine with the `busybox` base image. `bench control`
+//! measures G4 and G5: deployments a second through the control plane, without Docker.
 #![allow(
     clippy::print_stdout,
     reason = "a table on standard output is what this program is for"
 )]
 
+mod control;
 mod deploy;
 mod floor;
 mod memory;
@@ -35,6 +37,9 @@ enum What {
         #[arg(long, default_value_t = 12)]
         rounds: usize,
     },
+    /// Deployments a second through the control plane, over the same way with nothing around it.
+    /// Needs a durable PostgreSQL and a RabbitMQ, no Docker.
+    Control(control::Arguments),
     /// Proportional set size of each role while idle.
     Memory,
 }
@@ -49,6 +54,7 @@ async fn main() -> anyhow::Result<()> {
     );
     match arguments.what {
         What::Deploy { rounds } => deploy::run(&arguments.binary, rounds).await,
+        What::Control(what) => control::run(&arguments.binary, what).await,
         What::Memory => memory::run(&arguments.binary).await,
     }
 }

@@ -85,7 +85,8 @@ fn role(binary: &Path, directory: &Path, arguments: &[&str]) -> Result<Child> {
         .spawn()?)
 }
 
-fn pss_mib(pid: u32) -> Result<f64> {
+/// The proportional set size of a process.
+pub(crate) fn pss_mib(pid: u32) -> Result<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = rollup
         .lines()

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # the paths are lib.sh's
 # A private PostgreSQL: its own data directory, a free port on 127.0.0.1, no Unix socket. It never
-# syncs to disk, which is several times faster and right for data that no test wants to keep.
+# syncs to disk, which is several times faster and right for data that no test wants to keep; a
+# benchmark asks for the real thing with LONGSHORE_POSTGRES_DURABLE=1.
 
 pg="$dev_state/postgres"
 
@@ -18,6 +19,8 @@ postgres_start() {
     return 0
   fi
   local bin port
+  local -a speed=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
+  [[ -z "${LONGSHORE_POSTGRES_DURABLE:-}" ]] || speed=(-c max_wal_size=4GB)
   bin="$(postgres_bin)"
   rm -rf "$pg"
   mkdir -p "$pg"
@@ -29,7 +32,7 @@ postgres_start() {
     --no-sync -E UTF8 --locale=C.UTF-8 >"$pg/initdb.log" 2>&1 || { cat "$pg/initdb.log" >&2; die "initdb failed"; }
   as_user postgres "$bin/pg_ctl" -D "$pg/data" -w -t 60 -l "$pg/data/server.log" -o "-p $port \
     -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=300 \
-    -c fsync=off -c synchronous_commit=off -c full_page_writes=off" start >/dev/null </dev/null ||
+    ${speed[*]}" start >/dev/null </dev/null ||
     { cat "$pg/data/server.log" >&2; die "PostgreSQL did not start"; }
   pid_record "$(head -n 1 "$pg/data/postmaster.pid")" "$pg/pid"
   wait_until 30 postgres_ready || die "PostgreSQL started but does not answer on port $port"

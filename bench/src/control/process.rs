@@ -1,0 +1,66 @@
+//! The orchestrator that is measured, as people run it.
+
+use anyhow::{Context, Result};
+use std::path::Path;
+use std::process::Stdio;
+use testkit::api::Api;
+use tokio::process::{Child, Command};
+
+/// A running `longshore orchestrator`.
+pub(super) struct Server {
+    /// Where it listens.
+    pub(super) address: String,
+    child: Child,
+}
+
+impl Server {
+    pub(super) async fn start(
+        binary: &Path,
+        database: &str,
+        broker: &str,
+        directory: &Path,
+    ) -> Result<Self> {
+        let address = format!("127.0.0.1:{}", testkit::free_port());
+        let log = std::fs::File::create(directory.join("orchestrator.log"))?;
+        let child = Command::new(binary)
+            .args(["orchestrator", "--listen", &address])
+            .env("LONGSHORE_DATABASE_URL", database)
+            .env("LONGSHORE_AMQP_URL", broker)
+            .env("LONGSHORE_ADMIN_TOKEN", testkit::TOKEN)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        Api::new(&format!("http://{address}")).until_ready().await;
+        Ok(Self { address, child })
+    }
+
+    pub(super) fn pid(&self) -> Result<u32> {
+        self.child.id().context("the orchestrator runs")
+    }
+
+    /// Its proportional set size.
+    pub(super) fn pss_mib(&self) -> Result<f64> {
+        crate::memory::pss_mib(self.pid()?)
+    }
+
+    pub(super) async fn end(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
+
+/// The broker's process, as its management API names it.
+pub(super) async fn broker_pid() -> Result<u32> {
+    let base = std::env::var("LONGSHORE_TEST_AMQP_MANAGEMENT")
+        .context("LONGSHORE_TEST_AMQP_MANAGEMENT")?;
+    let output = Command::new("curl")
+        .args(["-fsS", &format!("{base}/api/nodes")])
+        .output()
+        .await?;
+    let nodes: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let pid = nodes[0]["os_pid"]
+        .as_str()
+        .context("the broker's process id")?;
+    Ok(pid.parse()?)
+}
