@@ -6,7 +6,7 @@ use futures::future::join;
 use shared::bus::batch::{BatchOptions, Batcher};
 use shared::bus::{Address, Bus, BusError, Subscription};
 use shared::id::OrchestratorId;
-use shared::message::{Announcement, decode};
+use shared::message::{Announcement, decode, encode};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +79,13 @@ async fn tell(
 }
 
 async fn hear(mut others: shared::bus::Consumer, hub: &Hub, me: OrchestratorId) {
+    let mine = begins_with(me);
     while let Some(delivery) = others.next().await {
+        if delivery.body.starts_with(&mine) {
+            // Our own words, which everybody here has heard.
+            delivery.ack().await;
+            continue;
+        }
         match decode::<Announcement>(&delivery.body) {
             Ok(announcements) => {
                 for announcement in announcements
@@ -95,5 +101,35 @@ async fn hear(mut others: shared::bus::Consumer, hub: &Hub, me: OrchestratorId) 
                 delivery.dead(&error.to_string()).await;
             }
         }
+    }
+}
+
+/// How every message of this orchestrator begins: all that it carries is of one origin.
+fn begins_with(me: OrchestratorId) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Origin {
+        origin: OrchestratorId,
+    }
+    let mut begins = encode(&[Origin { origin: me }]);
+    // Without what closes the item, the list and the body.
+    begins.truncate(begins.len() - "}]}".len());
+    begins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::id::NodeId;
+    use shared::message::ChangeEvent;
+
+    #[test]
+    fn ones_own_words_are_known_by_how_they_begin() {
+        let me = OrchestratorId::new();
+        let said = |origin| {
+            let event = ChangeEvent::Node { node_id: NodeId::new() };
+            encode(&[Announcement { origin, event }])
+        };
+        assert!(said(me).starts_with(&begins_with(me)));
+        assert!(!said(OrchestratorId::new()).starts_with(&begins_with(me)));
     }
 }
