@@ -45,6 +45,18 @@ impl Block {
         self.first_port()..=self.first_port() + (BLOCK_SIZE - 1)
     }
 
+    /// The ports of that many blocks from this one on: two ranges when that is around the end.
+    pub fn run(self, blocks: u16) -> impl Iterator<Item = RangeInclusive<u16>> {
+        let blocks = blocks.min(BLOCKS);
+        let here = blocks.min(BLOCKS - self.0);
+        [(self, here), (Self(0), blocks - here)]
+            .into_iter()
+            .filter(|(_, blocks)| *blocks > 0)
+            .map(|(first, blocks)| {
+                first.first_port()..=first.first_port() + (blocks * BLOCK_SIZE - 1)
+            })
+    }
+
     /// How many blocks further on `other` is, around the end.
     #[must_use]
     pub const fn distance_to(self, other: Self) -> u16 {
@@ -120,6 +132,16 @@ mod tests {
             Block::containing(LAST_PORT).plus(1).first_port(),
             FIRST_PORT
         );
+    }
+
+    #[test]
+    fn a_run_of_blocks_goes_around_the_end() {
+        let run = |start: u16, blocks: u16| Block::containing(start).run(blocks).collect::<Vec<_>>();
+        assert_eq!(run(3000, 2), [3000..=3199]);
+        assert_eq!(run(65_400, 3), [65_400..=65_499, 3000..=3199]);
+        assert_eq!(run(65_400, 1), [65_400..=65_499]);
+        assert_eq!(run(3000, u16::MAX), [FIRST_PORT..=LAST_PORT]);
+        assert_eq!(run(5000, 0), []);
     }
 
     #[test]

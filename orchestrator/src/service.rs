@@ -1,6 +1,6 @@
 //! The loops of an orchestrator, run together.
 
-use crate::dispatcher::{Placer, Publisher};
+use crate::dispatcher::{self, Placer, Publisher};
 use crate::event::{EventSink, RecordedEvents, Wake};
 use crate::ingest::Ingest;
 use crate::settings::Settings;
@@ -12,6 +12,7 @@ use crate::watcher::Watcher;
 use shared::bus::{Bus, BusError};
 use shared::id::OrchestratorId;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -125,16 +126,19 @@ impl Service {
         let me = OrchestratorId::new();
         let mut loops = JoinSet::new();
 
+        let (orders, to_send) = mpsc::channel(dispatcher::ORDERS_AHEAD);
         let placer = Placer {
             store: store.clone(),
             events: events.clone(),
             wake: Arc::clone(&wake),
             me,
+            orders,
         };
         let publisher = Publisher {
             store: store.clone(),
             bus: Arc::clone(&bus),
             wake: Arc::clone(&wake),
+            orders: to_send,
         };
         let ingest = Ingest {
             store: store.clone(),

@@ -12,7 +12,8 @@ use chrono::Utc;
 use serde::Serialize;
 use shared::message::{
     Capacity, Heartbeat, LeasedPort, Load, NodeReport, ReportFacts, ServiceFacts, StatusReport,
-    TelemetryItem, WorkAction, WorkReceipt, WorkRequest, decode, encode,
+    TelemetryItem, WorkAction, WorkItem, WorkReceipt, WorkRequest,
+    decode, encode,
 };
 use shared::name::{NodeName, ServiceName};
 use shared::source::CommitId;
@@ -196,7 +197,7 @@ impl Group {
                     taken
                         .entry(usize::from(channel) - 1)
                         .or_default()
-                        .extend(decode::<WorkRequest>(&body)?);
+                        .extend(decode::<WorkItem>(&body)?.into_iter().filter_map(request));
                 }
                 Received::Confirmed { channel, .. } => {
                     if let Some(node) = self.nodes.get_mut(usize::from(channel) - 1) {
@@ -389,6 +390,14 @@ impl Simulated {
         let items: Vec<String> = self.reports.drain(..count).collect();
         self.is_sending = true;
         Some(format!("{{\"v\":1,\"items\":[{}]}}", items.join(",")).into_bytes())
+    }
+}
+
+/// What is to be done; pictures of a node say nothing new here.
+fn request(item: WorkItem) -> Option<WorkRequest> {
+    match item {
+        WorkItem::Request(request) => Some(*request),
+        WorkItem::Assignments(_) => None,
     }
 }
 

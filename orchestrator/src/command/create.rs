@@ -2,9 +2,13 @@
 
 use super::{Commands, CreateDeployment, input};
 use crate::error::CommandError;
-use crate::store::{Created, NewDeployment};
-use crate::view::DeploymentView;
+use crate::store::{Created, NewDeployment, watching};
+use crate::view::{DeploymentView, GitWatchView};
+use shared::id::DeploymentId;
+use shared::message::StatusEvent;
 use shared::name::{DeploymentName, NodeName};
+use shared::source::Source;
+use shared::status::{DesiredState, RevisionStanding, derive_deployment_status};
 
 pub(super) async fn create(
     commands: &Commands,
@@ -12,8 +16,12 @@ pub(super) async fn create(
 ) -> Result<DeploymentView, CommandError> {
     let new = vetted(commands, input).await?;
     let name = new.name.clone();
-    match commands.creations.submit(new).await? {
-        Created::Made { id, step } => commands.recorded(id, vec![step]).await,
+    match commands.creations.submit(new.clone()).await? {
+        Created::Made { id, step } => {
+            let view = made(new, id, &step);
+            commands.announce(vec![step]);
+            Ok(view)
+        }
         Created::NameTaken { by } => {
             let by = by
                 .map(|id| format!(" by deployment {id}"))
@@ -22,6 +30,37 @@ pub(super) async fn create(
                 "the name `{name}` is taken{by}: choose another, or destroy that one first"
             )))
         }
+    }
+}
+
+/// A deployment that was just made: nobody can have changed it yet, so it is not read again.
+fn made(new: NewDeployment, id: DeploymentId, step: &StatusEvent) -> DeploymentView {
+    let git_watch = matches!(new.source, Source::GitApp(_)).then(|| GitWatchView {
+        next_poll_at: watching(&new.source, step.at).1,
+        ..GitWatchView::default()
+    });
+    let desired_state = DesiredState::Running;
+    let standing = RevisionStanding {
+        number: step.revision,
+        status: step.status,
+        failure_reason: None,
+        detail: None,
+    };
+    DeploymentView {
+        id,
+        name: new.name,
+        source: new.source,
+        desired_state,
+        method: new.method,
+        pinned_node: new.pinned_node,
+        node_id: None,
+        active_revision_id: None,
+        latest_revision_id: Some(step.revision_id),
+        status: derive_deployment_status(desired_state, None, Some(&standing)),
+        url: None,
+        created_at: step.at,
+        updated_at: step.at,
+        git_watch,
     }
 }
 

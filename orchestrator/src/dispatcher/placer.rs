@@ -2,14 +2,17 @@
 
 use crate::event::{EventSink, Wake};
 use crate::scheduler::{Candidate, Placement, Wish, place};
-use crate::store::{Assignment, Claim, Store, StoreError};
+use crate::store::{Assignment, Claim, PublishableWork, Store, StoreError};
 use shared::id::{OrchestratorId, RevisionId};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How many revisions are placed in one transaction.
-const BATCH: u64 = 200;
+const BATCH: u64 = 400;
+/// For how long what is known of nodes is good enough to place by; what is placed meanwhile is counted.
+const NODES_GOOD_FOR: Duration = Duration::from_millis(500);
 /// How long a claim holds: if this process dies with it, somebody else takes over after that.
 const LEASE: Duration = Duration::from_secs(10);
 /// How long until a look without a wake-up.
@@ -21,6 +24,14 @@ pub(crate) struct Placer {
     pub(crate) events: EventSink,
     pub(crate) wake: Arc<Wake>,
     pub(crate) me: OrchestratorId,
+    /// What was recorded as sent, for the publisher to send.
+    pub(crate) orders: mpsc::Sender<Vec<PublishableWork>>,
+}
+
+/// The nodes as they were a moment ago, and what was placed on them since.
+struct Nodes {
+    candidates: Vec<Candidate>,
+    read_at: Instant,
 }
 
 impl Placer {
@@ -44,6 +55,7 @@ impl Placer {
     /// Looks at every revision that waits, once.
     async fn place_all(&self) -> Result<(), StoreError> {
         let mut after: Option<RevisionId> = None;
+        let mut nodes = self.nodes().await?;
         loop {
             let claim = self
                 .store
@@ -53,12 +65,27 @@ impl Placer {
                 return Ok(());
             };
             after = Some(last.id);
-            self.place_batch(&claim).await?;
+            if nodes.read_at.elapsed() > NODES_GOOD_FOR {
+                nodes = self.nodes().await?;
+            }
+            self.place_batch(&claim, &mut nodes.candidates).await?;
         }
     }
 
-    async fn place_batch(&self, claim: &Claim) -> Result<(), StoreError> {
-        let mut nodes = self.store.nodes_for_placement().await?;
+    async fn nodes(&self) -> Result<Nodes, StoreError> {
+        let read_at = Instant::now();
+        let candidates = self.store.nodes_for_placement().await?;
+        Ok(Nodes {
+            candidates,
+            read_at,
+        })
+    }
+
+    async fn place_batch(
+        &self,
+        claim: &Claim,
+        nodes: &mut [Candidate],
+    ) -> Result<(), StoreError> {
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {
@@ -66,9 +93,9 @@ impl Placer {
                 pinned: revision.pinned_node.clone(),
                 current: revision.current_node,
             };
-            match place(&wish, &nodes) {
+            match place(&wish, nodes) {
                 Placement::On(node_id) => {
-                    count(&mut nodes, node_id);
+                    count(nodes, node_id);
                     assignments.push(Assignment {
                         revision_id: revision.id,
                         deployment_id: revision.deployment_id,
@@ -79,11 +106,16 @@ impl Placer {
             }
         }
         self.store.requested_wait(claim.token, &waiting).await?;
-        let dispatched = self.store.dispatch(claim.token, &assignments).await?;
+        let dispatched = self
+            .store
+            .dispatch_to_send(claim.token, &assignments)
+            .await?;
+        if self.orders.send(dispatched.orders).await.is_err() {
+            tracing::debug!("the publisher has ended; work is sent again by whoever comes next");
+        }
         if !dispatched.steps.is_empty() {
             metrics::counter!("longshore_revisions_dispatched_total")
                 .increment(dispatched.steps.len() as u64);
-            self.wake.publisher.notify_one();
             self.events.steps(dispatched.steps);
         }
         Ok(())

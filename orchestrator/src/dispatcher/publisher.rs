@@ -10,6 +10,8 @@ use shared::name::NodeName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// How many work requests are sent at once, over all nodes.
@@ -28,33 +30,59 @@ pub(crate) struct Publisher {
     pub(crate) store: Store,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) wake: Arc<Wake>,
+    /// What the placer has just recorded as sent.
+    pub(crate) orders: mpsc::Receiver<Vec<PublishableWork>>,
 }
 
 impl Publisher {
     /// Runs until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         if let Err(error) = self.store.work_republish().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "what was sent before this start is sent again a little later"
             );
         }
-        while !stop.is_cancelled() {
-            match self.publish_due().await {
+        let mut look = tokio::time::interval(SWEEP);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let orders = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(orders) = self.orders.recv() => Some(orders),
+                () = self.wake.publisher.notified() => None,
+                _ = look.tick() => None,
+            };
+            let outcome = match orders {
+                Some(orders) => self.publish_new(orders).await,
+                None => self.publish_rest().await,
+            };
+            match outcome {
                 // There may be more.
-                Ok(Sent::All) => continue,
+                Ok(Sent::All) => self.wake.publisher.notify_one(),
                 Ok(Sent::Nothing | Sent::NotAll) => {}
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "work requests could not be sent; trying again"
                 ),
             }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.wake.publisher.notified() => {}
-                () = tokio::time::sleep(SWEEP) => {}
-            }
         }
+    }
+
+    /// Sends what the placer handed over, then what is claimed: nothing that follows an order, such
+    /// as a cancel, overtakes it.
+    async fn publish_rest(&mut self) -> Result<Sent, StoreError> {
+        while let Ok(orders) = self.orders.try_recv() {
+            self.publish_new(orders).await?;
+        }
+        self.publish_due().await
+    }
+
+    /// Sends what is recorded as sent. What cannot be sent is given back.
+    async fn publish_new(&self, orders: Vec<PublishableWork>) -> Result<Sent, StoreError> {
+        let (sent, unsent) = self.publish_all(orders).await;
+        metrics::counter!("longshore_work_published_total").increment(sent.len() as u64);
+        self.store.work_unsent(&unsent).await?;
+        Ok(Sent::Nothing)
     }
 
     async fn publish_due(&self) -> Result<Sent, StoreError> {
@@ -62,16 +90,7 @@ impl Publisher {
         if due.is_empty() {
             return Ok(Sent::Nothing);
         }
-        let messages = messages(due);
-        let outcomes = join_all(messages.into_iter().map(|message| self.publish(message))).await;
-        let (mut sent, mut unsent): (Vec<WorkId>, Vec<WorkId>) = (Vec::new(), Vec::new());
-        for (ids, is_sent) in outcomes {
-            if is_sent {
-                sent.extend(ids)
-            } else {
-                unsent.extend(ids)
-            }
-        }
+        let (sent, unsent) = self.publish_all(due).await;
         self.store.work_unpublished(token, &unsent).await?;
         self.store.work_published(token, &sent).await?;
         metrics::counter!("longshore_work_published_total").increment(sent.len() as u64);
@@ -80,6 +99,20 @@ impl Publisher {
         } else {
             Sent::NotAll
         })
+    }
+
+    /// Sends all of it; which were sent, and which were not.
+    async fn publish_all(&self, work: Vec<PublishableWork>) -> (Vec<WorkId>, Vec<WorkId>) {
+        let sending = messages(work).into_iter().map(|message| self.publish(message));
+        let (mut sent, mut unsent) = (Vec::new(), Vec::new());
+        for (ids, is_sent) in join_all(sending).await {
+            if is_sent {
+                sent.extend(ids)
+            } else {
+                unsent.extend(ids)
+            }
+        }
+        (sent, unsent)
     }
 
     async fn publish(&self, message: Message) -> (Vec<WorkId>, bool) {

@@ -4,10 +4,10 @@
 //! reports come again and change nothing.
 
 use crate::event::{EventSink, Wake};
-use crate::store::{ReportsApplied, Store, StoreError};
+use crate::store::{ReportsApplied, Store, StoreError, WorkAnswers};
 use futures::future::join_all;
 use shared::bus::{Bus, BusError, Consumer, Delivery, Subscription};
-use shared::message::{NodeReport, StatusReport, WorkReceipt, WorkRefused, decode};
+use shared::message::{NodeReport, StatusReport, decode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -115,12 +115,12 @@ impl Ingest {
         reports: impl Iterator<Item = &'a NodeReport>,
     ) -> Result<(), StoreError> {
         let sorted = Sorted::of(reports);
-        let applied = self.store.reports_apply(&sorted.statuses).await?;
+        let applied = self
+            .store
+            .node_reports_apply(&sorted.statuses, &sorted.answers)
+            .await?;
         self.announce(applied);
-        self.store.work_accepted(&sorted.accepted).await?;
-        self.store.work_finished(&sorted.finished).await?;
-        self.store.work_refused(&sorted.refused).await?;
-        if !sorted.finished.is_empty() || !sorted.refused.is_empty() {
+        if !sorted.answers.finished.is_empty() || !sorted.answers.refused.is_empty() {
             self.wake.dispatcher.notify_one();
         }
         Ok(())
@@ -177,9 +177,7 @@ async fn bury(delivery: Delivery, reason: &str) {
 #[derive(Default)]
 struct Sorted {
     statuses: Vec<StatusReport>,
-    accepted: Vec<WorkReceipt>,
-    finished: Vec<WorkReceipt>,
-    refused: Vec<WorkRefused>,
+    answers: WorkAnswers,
 }
 
 impl Sorted {
@@ -188,11 +186,11 @@ impl Sorted {
         for report in reports.cloned() {
             match report {
                 NodeReport::Status(status) => sorted.statuses.push(status),
-                NodeReport::Accepted(receipt) => sorted.accepted.push(receipt),
-                NodeReport::Finished(receipt) => sorted.finished.push(receipt),
+                NodeReport::Accepted(receipt) => sorted.answers.accepted.push(receipt),
+                NodeReport::Finished(receipt) => sorted.answers.finished.push(receipt),
                 NodeReport::Refused(refused) => {
                     tracing::warn!(node.name = %refused.node, work.id = %refused.work_id, reason = %refused.reason, "a node refused work");
-                    sorted.refused.push(refused);
+                    sorted.answers.refused.push(refused);
                 }
                 NodeReport::Reconciled(_) | NodeReport::Missing(_) | NodeReport::Removed(_) => {}
             }

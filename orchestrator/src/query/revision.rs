@@ -109,8 +109,8 @@ impl Queries {
             .sql(PLACED)
             .push(" AND number < ")
             .bind(before)
-            .push(" AND deployment_id IN ")
-            .list(deployments.iter().copied())
+            .push(" AND deployment_id")
+            .one_of(deployments.iter().copied())
             .push(") r WHERE place <= ")
             .bind(i64::try_from(size + 1).unwrap_or(i64::MAX))
             .push(" ORDER BY deployment_id, number DESC")
@@ -146,8 +146,8 @@ impl Queries {
             .store
             .sql("SELECT e.* FROM revision_events e JOIN revisions r ON r.id = e.revision_id WHERE e.seq > r.last_event_seq - ")
             .bind(EVENTS_SHOWN)
-            .push(" AND e.revision_id IN ")
-            .list(ids.iter().copied())
+            .push(" AND e.revision_id")
+            .one_of(ids.iter().copied())
             .push(" ORDER BY e.revision_id, e.seq")
             .all(self.store.reader())
             .await?;

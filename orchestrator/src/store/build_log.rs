@@ -100,9 +100,7 @@ impl Store {
             rows.extend(new.filter_map(|line| admit(header, line)));
         }
         for chunk in rows.chunks(ROWS_AT_ONCE) {
-            build_log_line::Entity::insert_many(chunk.iter().cloned())
-                .exec_without_returning(&*tx)
-                .await?;
+            tx.sql("").insert(chunk.iter().cloned()).run(&*tx).await?;
         }
         update(
             &tx,

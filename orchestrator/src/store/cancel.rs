@@ -109,12 +109,12 @@ impl Store {
             // Its deployment action must not be sent again; the request to give up still must.
             tx.sql("UPDATE work_requests SET finished_at = ")
                 .now()
-                .push(", refused_reason = 'given up' WHERE finished_at IS NULL AND kind = 'DEPLOY' AND revision_id IN ")
-                .list(overdue.iter().map(|row| row.id))
+                .push(", refused_reason = 'given up' WHERE finished_at IS NULL AND kind = 'DEPLOY' AND revision_id")
+                .one_of(overdue.iter().map(|row| row.id))
                 .run(&*tx)
                 .await?;
-            tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id IN ")
-                .list(overdue.iter().map(|row| row.id))
+            tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id")
+                .one_of(overdue.iter().map(|row| row.id))
                 .run(&*tx)
                 .await?;
         }

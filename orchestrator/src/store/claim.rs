@@ -101,9 +101,9 @@ impl Store {
         } else {
             tx.sql(
                 "SELECT r.id, r.number, r.deployment_id, d.name, r.source, d.pinned_node, d.node_id, r.status_detail \
-                 FROM revisions r JOIN deployments d ON d.id = r.deployment_id WHERE r.id IN ",
+                 FROM revisions r JOIN deployments d ON d.id = r.deployment_id WHERE r.id",
             )
-            .list(claimed.into_iter().map(|claimed| claimed.id))
+            .one_of(claimed.into_iter().map(|claimed| claimed.id))
             .push(" ORDER BY r.id")
             .all(&*tx)
             .await?

@@ -106,6 +106,9 @@ fn options(url: &SecretString) -> Result<(DbBackend, ConnectOptions), StoreError
                     options
                         .application_name("longshore")
                         .statement_cache_capacity(64)
+                        // A plan that was kept from when a table was small reads all of it when it
+                        // is large. Planning anew costs little beside a batch of rows.
+                        .options([("plan_cache_mode", "force_custom_plan")])
                 });
             DbBackend::Postgres
         }

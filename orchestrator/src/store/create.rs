@@ -5,7 +5,7 @@ use super::entity::{deployment, deployment_label, revision};
 use super::ledger::Ledger;
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError, Tx};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, TryInsertResult};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter};
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::StatusEvent;
 use shared::name::{DeploymentName, LabelKey, LabelValue, NodeName};
@@ -58,7 +58,7 @@ impl Store {
     ) -> Result<Vec<Created>, StoreError> {
         let tx = self.write().await?;
         let mut made = HashMap::new();
-        for chunk in new.chunks(ROWS_AT_ONCE / 4) {
+        for chunk in new.chunks(ROWS_AT_ONCE) {
             made.extend(create_chunk(&tx, chunk).await?);
         }
         let holders = holders(&tx, new, &made).await?;
@@ -81,19 +81,24 @@ impl Store {
 /// What was made, by name, with its first step.
 type Made = HashMap<DeploymentName, (DeploymentId, StatusEvent)>;
 
+#[derive(FromQueryResult)]
+struct Inserted {
+    id: DeploymentId,
+}
+
 async fn create_chunk(tx: &Tx<'_>, new: &[NewDeployment]) -> Result<Made, StoreError> {
     let at = now();
     let pairs: Vec<_> = new.iter().map(|new| rows(new, at)).collect();
-    let inserted = deployment::Entity::insert_many(
-        pairs.iter().map(|(row, _)| row.clone().into_active_model()),
-    )
-    .on_conflict_do_nothing_on([deployment::Column::LiveName])
-    .exec_with_returning_keys(&**tx)
-    .await?;
-    let inserted: HashSet<DeploymentId> = match inserted {
-        TryInsertResult::Inserted(ids) => ids.into_iter().collect(),
-        TryInsertResult::Empty | TryInsertResult::Conflicted => return Ok(HashMap::new()),
-    };
+    let inserted: Vec<Inserted> = tx
+        .sql("")
+        .insert(pairs.iter().map(|(row, _)| row.clone().into_active_model()))
+        .push(" ON CONFLICT (live_name) DO NOTHING RETURNING id")
+        .all(&**tx)
+        .await?;
+    if inserted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let inserted: HashSet<DeploymentId> = inserted.into_iter().map(|row| row.id).collect();
     let made: Vec<_> = pairs
         .iter()
         .zip(new)
@@ -102,9 +107,7 @@ async fn create_chunk(tx: &Tx<'_>, new: &[NewDeployment]) -> Result<Made, StoreE
     let revisions = made
         .iter()
         .map(|((_, revision), _)| revision.clone().into_active_model());
-    revision::Entity::insert_many(revisions)
-        .exec_without_returning(&**tx)
-        .await?;
+    tx.sql("").insert(revisions).run(&**tx).await?;
     let labels = made.iter().flat_map(|((row, _), new)| {
         new.labels
             .iter()
@@ -116,9 +119,7 @@ async fn create_chunk(tx: &Tx<'_>, new: &[NewDeployment]) -> Result<Made, StoreE
     });
     let labels: Vec<_> = labels.map(IntoActiveModel::into_active_model).collect();
     for chunk in labels.chunks(ROWS_AT_ONCE) {
-        deployment_label::Entity::insert_many(chunk.iter().cloned())
-            .exec_without_returning(&**tx)
-            .await?;
+        tx.sql("").insert(chunk.iter().cloned()).run(&**tx).await?;
     }
     let mut ledger = Ledger::default();
     for ((_, revision), _) in &made {
@@ -214,7 +215,7 @@ pub(super) fn requested_revision(
 }
 
 /// How often a source is looked at, in seconds, and when next; 0 and never for one that cannot move.
-pub(super) fn watching(source: &Source, at: Time) -> (i32, Option<Time>) {
+pub(crate) fn watching(source: &Source, at: Time) -> (i32, Option<Time>) {
     let Source::GitApp(git) = source else {
         return (0, None);
     };

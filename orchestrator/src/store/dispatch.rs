@@ -2,16 +2,15 @@
 //! reserved ports and the work request, or not at all.
 
 use super::column::{JsonText, Time, now};
-use super::entity::{deployment, node, work_request};
+use super::entity::{deployment, node};
 use super::lease::offer_ports;
 use super::ledger::{Because, Ledger, Standing, standings};
-use super::sql::ROWS_AT_ONCE;
-use super::work::{order, work_insert};
+use super::sql::{ROWS_AT_ONCE, clock};
+use super::work::{PublishableWork, order, work_insert};
 use super::{Store, StoreError, Tx};
-use sea_orm::sea_query::LockType;
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveValue::Set, FromQueryResult};
 use shared::id::{DeploymentId, NodeId, RevisionId};
-use shared::message::{DeployWork, StatusEvent, WorkAction};
+use shared::message::{DeployWork, PortOffer, StatusEvent, WorkAction};
 use shared::source::{CommitId, Source};
 use shared::status::{ApplicationStatus, DesiredState, Method};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -33,6 +32,8 @@ pub struct Assignment {
 pub struct Dispatched {
     /// The recorded steps. Assignments that are missing here were no longer this caller's to make.
     pub steps: Vec<StatusEvent>,
+    /// The work requests that were recorded, when the caller is to send them.
+    pub orders: Vec<PublishableWork>,
 }
 
 /// What a revision is made from, beside its standing.
@@ -55,52 +56,88 @@ impl Store {
         token: Uuid,
         assignments: &[Assignment],
     ) -> Result<Dispatched, StoreError> {
+        self.give(token, assignments, Sending::Later).await
+    }
+
+    /// The same for a caller who sends the work requests itself, at once: they are recorded as sent.
+    /// One that is not sent after all is given back with [`Store::work_unsent`], or sent again like
+    /// any that its node does not take in time.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was given to anybody.
+    pub async fn dispatch_to_send(
+        &self,
+        token: Uuid,
+        assignments: &[Assignment],
+    ) -> Result<Dispatched, StoreError> {
+        self.give(token, assignments, Sending::Now).await
+    }
+
+    async fn give(
+        &self,
+        token: Uuid,
+        assignments: &[Assignment],
+        sending: Sending,
+    ) -> Result<Dispatched, StoreError> {
         if assignments.is_empty() {
             return Ok(Dispatched::default());
         }
         let tx = self.write().await?;
         let at = now();
+        let sent_at = match sending {
+            Sending::Later => None,
+            Sending::Now => Some(clock(&tx).await?),
+        };
         let mut batch = Batch::load(&tx, token, assignments).await?;
         let offers = offer_ports(&tx, &mut batch, at).await?;
         batch.count_placements(&tx).await?;
         let mut ledger = Ledger::default();
-        let mut orders = Vec::with_capacity(batch.entries.len());
+        let mut rows = Vec::with_capacity(batch.entries.len());
+        let mut orders = Vec::new();
         for entry in &mut batch.entries {
-            let Some(deployment) = batch.deployments.get(&entry.standing.deployment_id) else {
+            let (Some(deployment), Some(node)) = (
+                batch.deployments.get(&entry.standing.deployment_id),
+                batch.nodes.get(&entry.node_id),
+            ) else {
                 continue;
             };
-            let standing = &mut entry.standing;
-            standing.epoch += 1;
-            standing.last_report_seq = 0;
-            standing.node_id = Some(entry.node_id);
-            ledger.step(standing, ApplicationStatus::Initialized, Because::default());
-            let given = batch.nodes.get(&entry.node_id).map_or(0, |node| node.given);
-            // An attempt after the first is about the version that the first one found.
-            let wanted = entry.wanted.wanted_commit.as_deref();
-            let commit = wanted.or(standing.source_version.as_deref());
-            let work = DeployWork {
-                source: entry.wanted.source.0.clone(),
-                commit: commit.and_then(|commit| CommitId::parse(commit).ok()),
-                method: entry.wanted.method,
-                ports: offers.get(&standing.id).cloned().unwrap_or_default(),
-                given,
-            };
-            orders.extend(order(
+            entry.begin(&mut ledger);
+            let work = WorkAction::Deploy(entry.work(&offers, node.given));
+            let order = order(
                 self.incarnation(),
                 deployment,
-                standing,
+                &entry.standing,
                 entry.node_id,
-                WorkAction::Deploy(work),
+                work,
                 at,
-            ));
+            );
+            let Some(mut row) = order else { continue };
+            if sent_at.is_some() {
+                row.published_at = Set(sent_at);
+                row.attempts = Set(1);
+                orders.extend(row.body.try_as_ref().map(|body| PublishableWork {
+                    node: node.name.clone(),
+                    request: body.0.clone(),
+                    attempts: 0,
+                }));
+            }
+            rows.push(row);
         }
         place(&tx, &batch.entries, at).await?;
         let steps = ledger.save(&tx).await?;
-        let orders: Vec<work_request::ActiveModel> = orders;
-        work_insert(&tx, orders).await?;
+        work_insert(&tx, rows).await?;
         tx.commit().await?;
-        Ok(Dispatched { steps })
+        Ok(Dispatched { steps, orders })
     }
+}
+
+/// Who sends what is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// Whoever claims it.
+    Later,
+    /// The caller.
+    Now,
 }
 
 /// What is given to nodes in one transaction, with its rows locked.
@@ -114,6 +151,30 @@ pub(super) struct Entry {
     pub(super) standing: Standing,
     wanted: Wanted,
     pub(super) node_id: NodeId,
+}
+
+impl Entry {
+    /// The next attempt begins on its node.
+    fn begin(&mut self, ledger: &mut Ledger) {
+        let standing = &mut self.standing;
+        standing.epoch += 1;
+        standing.last_report_seq = 0;
+        standing.node_id = Some(self.node_id);
+        ledger.step(standing, ApplicationStatus::Initialized, Because::default());
+    }
+
+    fn work(&self, offers: &HashMap<RevisionId, PortOffer>, given: i64) -> DeployWork {
+        // An attempt after the first is about the version that the first one found.
+        let wanted = self.wanted.wanted_commit.as_deref();
+        let commit = wanted.or(self.standing.source_version.as_deref());
+        DeployWork {
+            source: self.wanted.source.0.clone(),
+            commit: commit.and_then(|commit| CommitId::parse(commit).ok()),
+            method: self.wanted.method,
+            ports: offers.get(&self.standing.id).cloned().unwrap_or_default(),
+            given,
+        }
+    }
 }
 
 impl Batch {
@@ -137,8 +198,8 @@ impl Batch {
         let mut wanted: HashMap<RevisionId, Wanted> = tx
             .sql("SELECT id, source, method, wanted_commit FROM revisions WHERE status = 'REQUESTED' AND claim_token = ")
             .bind(token)
-            .push(" AND id IN ")
-            .list(assignments.iter().map(|assignment| assignment.revision_id))
+            .push(" AND id")
+            .one_of(assignments.iter().map(|assignment| assignment.revision_id))
             .all::<Wanted>(&**tx)
             .await?
             .into_iter()
@@ -148,10 +209,11 @@ impl Batch {
             .iter()
             .map(|assignment| (assignment.revision_id, assignment.node_id))
             .collect();
-        let nodes = node::Entity::find()
-            .filter(node::Column::Id.is_in(node_of.values().copied()))
-            .order_by_asc(node::Column::Id)
-            .lock(LockType::NoKeyUpdate)
+        let nodes: Vec<node::Model> = tx
+            .sql("SELECT * FROM nodes n WHERE n.id")
+            .one_of(node_of.values().copied().collect::<HashSet<_>>())
+            .push(" ORDER BY n.id")
+            .locked("n")
             .all(&**tx)
             .await?;
         let nodes: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.id, node)).collect();
@@ -187,8 +249,8 @@ impl Batch {
                 node.given += 1;
             }
         }
-        tx.sql("UPDATE nodes SET given = given + 1 WHERE id IN ")
-            .list(used)
+        tx.sql("UPDATE nodes SET given = given + 1 WHERE id")
+            .one_of(used)
             .run(&**tx)
             .await?;
         Ok(())
@@ -204,10 +266,11 @@ pub(super) async fn deployments_lock(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = deployment::Entity::find()
-        .filter(deployment::Column::Id.is_in(ids))
-        .order_by_asc(deployment::Column::Id)
-        .lock(LockType::NoKeyUpdate)
+    let rows: Vec<deployment::Model> = tx
+        .sql("SELECT * FROM deployments d WHERE d.id")
+        .one_of(ids)
+        .push(" ORDER BY d.id")
+        .locked("d")
         .all(&**tx)
         .await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())

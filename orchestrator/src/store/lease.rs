@@ -2,26 +2,24 @@
 //! is taken already stands in the rows.
 
 use super::column::{LeaseState, Time};
-use super::dispatch::Batch;
+use super::dispatch::{Batch, Entry};
 use super::entity::port_lease;
 use super::ledger::Standing;
 use super::sql::ROWS_AT_ONCE;
 use super::{StoreError, Tx};
-use crate::ports::{self, BLOCKS, Block};
+use crate::ports::{self, BLOCKS, Block, FIRST_PORT, LAST_PORT};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Select, Value,
+    ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, Value,
 };
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{LeasedPort, PortOffer};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How many ports a node is offered beside those that the deployment holds.
 const PORTS_OFFERED: usize = 8;
 
-/// Beyond this many blocks it is cheaper to ask for all of a node's leases; SQLite also refuses
-/// conditions nested a thousand deep.
-const BLOCKS_ASKED_FOR: usize = 100;
+/// How many blocks beyond those that are needed are looked at, and how far a full block spills.
+const SPARE_BLOCKS: u16 = 2;
 
 /// Reserves fresh ports for each revision and finds what its deployment holds already.
 pub(super) async fn offer_ports(
@@ -35,30 +33,47 @@ pub(super) async fn offer_ports(
     release_reserved(tx, batch).await?;
     let mut offers = held(tx, batch).await?;
     let mut leases: Vec<port_lease::ActiveModel> = Vec::new();
-    for (node_id, node) in &mut batch.nodes {
-        let entries: Vec<_> = batch
-            .entries
-            .iter()
-            .filter(|entry| entry.node_id == *node_id)
-            .collect();
-        let homes: Vec<Option<Block>> = entries
-            .iter()
-            .map(|entry| home(offers.get(&entry.standing.id)))
-            .collect();
-        let mut cursor = Block::containing(u16::try_from(node.port_cursor).unwrap_or_default());
-        let fresh = match choose_all(tx, *node_id, &mut cursor, &homes, Some(2)).await? {
-            Some(fresh) => fresh,
+    let mut by_node: BTreeMap<NodeId, Vec<&Entry>> = BTreeMap::new();
+    for entry in &batch.entries {
+        by_node.entry(entry.node_id).or_default().push(entry);
+    }
+    let wishes: Vec<Wishes> = by_node
+        .iter()
+        .filter_map(|(node_id, entries)| {
+            let node = batch.nodes.get(node_id)?;
+            Some(Wishes {
+                node_id: *node_id,
+                cursor: Block::containing(u16::try_from(node.port_cursor).unwrap_or_default()),
+                homes: entries
+                    .iter()
+                    .map(|entry| home(offers.get(&entry.standing.id)))
+                    .collect(),
+            })
+        })
+        .collect();
+    let mut taken = taken(tx, wishes.iter().flat_map(Wishes::nearby)).await?;
+    for wishes in wishes {
+        let node_id = wishes.node_id;
+        let near = taken.remove(&node_id).unwrap_or_default();
+        let (fresh, cursor) = match wishes.choose(Some(SPARE_BLOCKS), near) {
+            Some(chosen) => chosen,
             // The blocks at hand are nearly full: look at all of them.
-            None => choose_all(tx, *node_id, &mut cursor, &homes, None)
-                .await?
-                .unwrap_or_default(),
+            None => {
+                let everything = [(node_id, FIRST_PORT, LAST_PORT)].into_iter();
+                let all = self::taken(tx, everything).await?.remove(&node_id);
+                wishes
+                    .choose(None, all.unwrap_or_default())
+                    .unwrap_or_else(|| (Vec::new(), wishes.cursor))
+            }
         };
-        node.port_cursor = i32::from(cursor.first_port());
-        for (entry, ports) in entries.iter().zip(fresh) {
+        if let Some(node) = batch.nodes.get_mut(&node_id) {
+            node.port_cursor = i32::from(cursor.first_port());
+        }
+        for (entry, ports) in by_node.get(&node_id).into_iter().flatten().zip(fresh) {
             leases.extend(
                 ports
                     .iter()
-                    .map(|port| reserved(*node_id, *port, &entry.standing, at)),
+                    .map(|port| reserved(node_id, *port, &entry.standing, at)),
             );
             offers.entry(entry.standing.id).or_default().fresh = ports;
         }
@@ -73,9 +88,7 @@ pub(super) async fn offer_ports(
         .run(&**tx)
         .await?;
     for chunk in leases.chunks(ROWS_AT_ONCE) {
-        port_lease::Entity::insert_many(chunk.iter().cloned())
-            .exec_without_returning(&**tx)
-            .await?;
+        tx.sql("").insert(chunk.iter().cloned()).run(&**tx).await?;
     }
     Ok(offers)
 }
@@ -89,90 +102,107 @@ fn home(offer: Option<&PortOffer>) -> Option<Block> {
         .min()
 }
 
-/// Chooses ports for each entry of one node. With `spare`, looks only at as many blocks as there are
-/// entries and that many more; nothing when those did not have enough.
-async fn choose_all(
-    tx: &Tx<'_>,
-    node_id: NodeId,
-    cursor: &mut Block,
-    homes: &[Option<Block>],
-    spare: Option<u16>,
-) -> Result<Option<Vec<Vec<u16>>>, StoreError> {
-    let newcomers =
-        u16::try_from(homes.iter().filter(|home| home.is_none()).count()).unwrap_or(BLOCKS);
-    let blocks = spare.map_or(BLOCKS, |spare| newcomers.saturating_add(spare).min(BLOCKS));
-    let spill = spare.map_or(BLOCKS, |spare| spare.min(BLOCKS));
-    let mut taken = taken(tx, node_id, *cursor, blocks, homes, spill).await?;
-    let mut next = *cursor;
-    let mut chosen = Vec::with_capacity(homes.len());
-    for home in homes {
-        // Beyond the blocks whose leases were read, what looks free may not be.
-        if home.is_none() && blocks < BLOCKS && cursor.distance_to(next) > blocks {
-            return Ok(None);
-        }
-        let choice = ports::choose(
-            &mut rand::rng(),
-            home.unwrap_or(next),
-            spill,
-            PORTS_OFFERED,
-            &taken,
-        );
-        if spare.is_some() && choice.ports.len() < PORTS_OFFERED {
-            return Ok(None);
-        }
-        if home.is_none() {
-            next = choice.next;
-        }
-        taken.extend(&choice.ports);
-        chosen.push(choice.ports);
-    }
-    *cursor = next;
-    Ok(Some(chosen))
-}
-
-/// The leased ports of a node in the blocks that are looked at; all of them when those are all.
-async fn taken(
-    tx: &Tx<'_>,
+/// What is wanted of one node.
+struct Wishes {
     node_id: NodeId,
     cursor: Block,
-    blocks: u16,
-    homes: &[Option<Block>],
-    spill: u16,
-) -> Result<HashSet<u16>, StoreError> {
-    let mut select = port_lease::Entity::find()
-        .select_only()
-        .column(port_lease::Column::Port)
-        .filter(port_lease::Column::NodeId.eq(node_id));
-    if blocks < BLOCKS && spill < BLOCKS {
-        let near = (0..blocks.saturating_add(spill)).map(|step| cursor.plus(step));
-        let around = homes
-            .iter()
-            .flatten()
-            .flat_map(|home| (0..spill).map(|step| home.plus(step)));
-        let looked_at: HashSet<Block> = near.chain(around).collect();
-        if looked_at.len() > BLOCKS_ASKED_FOR {
-            return all_taken(tx, select).await;
-        }
-        let any = looked_at.into_iter().fold(Condition::any(), |any, block| {
-            any.add(port_lease::Column::Port.between(
-                i32::from(*block.ports().start()),
-                i32::from(*block.ports().end()),
-            ))
-        });
-        select = select.filter(any);
-    }
-    all_taken(tx, select).await
+    /// Where the ports of each entry are looked for first; none for a newcomer.
+    homes: Vec<Option<Block>>,
 }
 
-async fn all_taken(
+impl Wishes {
+    /// How many blocks newcomers begin in, with some to spare.
+    fn blocks(&self, spare: u16) -> u16 {
+        let newcomers = self.homes.iter().filter(|home| home.is_none()).count();
+        u16::try_from(newcomers)
+            .unwrap_or(BLOCKS)
+            .saturating_add(spare)
+            .min(BLOCKS)
+    }
+
+    /// The ports near the cursor and around the homes, as ranges.
+    fn nearby(&self) -> impl Iterator<Item = (NodeId, u16, u16)> {
+        let blocks = self.blocks(SPARE_BLOCKS).saturating_add(SPARE_BLOCKS);
+        let homes = self.homes.iter().flatten();
+        let ranges = homes
+            .map(|home| (*home, SPARE_BLOCKS))
+            .chain([(self.cursor, blocks)])
+            .flat_map(|(first, blocks)| first.run(blocks));
+        ranges.map(|ports| (self.node_id, *ports.start(), *ports.end()))
+    }
+
+    /// Chooses ports for each entry, and where the next newcomer begins. With `spare`, looks only
+    /// at what [`Self::nearby`] names; nothing when that did not have enough.
+    fn choose(
+        &self,
+        spare: Option<u16>,
+        mut taken: HashSet<u16>,
+    ) -> Option<(Vec<Vec<u16>>, Block)> {
+        let blocks = spare.map_or(BLOCKS, |spare| self.blocks(spare));
+        let spill = spare.map_or(BLOCKS, |spare| spare.min(BLOCKS));
+        let mut next = self.cursor;
+        let mut chosen = Vec::with_capacity(self.homes.len());
+        for home in &self.homes {
+            // Beyond the blocks whose leases were read, what looks free may not be.
+            if home.is_none() && blocks < BLOCKS && self.cursor.distance_to(next) > blocks {
+                return None;
+            }
+            let choice = ports::choose(
+                &mut rand::rng(),
+                home.unwrap_or(next),
+                spill,
+                PORTS_OFFERED,
+                &taken,
+            );
+            if spare.is_some() && choice.ports.len() < PORTS_OFFERED {
+                return None;
+            }
+            if home.is_none() {
+                next = choice.next;
+            }
+            taken.extend(&choice.ports);
+            chosen.push(choice.ports);
+        }
+        Some((chosen, next))
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Taken {
+    node_id: NodeId,
+    port: i32,
+}
+
+/// The leased ports in these ranges, by node: one question for all nodes.
+async fn taken(
     tx: &Tx<'_>,
-    select: Select<port_lease::Entity>,
-) -> Result<HashSet<u16>, StoreError> {
-    let ports: Vec<i32> = select.into_tuple().all(&**tx).await?;
-    Ok(ports
-        .into_iter()
-        .filter_map(|port| u16::try_from(port).ok())
-        .collect())
+    ranges: impl Iterator<Item = (NodeId, u16, u16)>,
+) -> Result<HashMap<NodeId, HashSet<u16>>, StoreError> {
+    let ranges: Vec<[Value; 3]> = ranges
+        .map(|(node_id, first, last)| {
+            [
+                node_id.into(),
+                i32::from(first).into(),
+                i32::from(last).into(),
+            ]
+        })
+        .collect();
+    let mut taken: HashMap<NodeId, HashSet<u16>> = HashMap::new();
+    for chunk in ranges.chunks(ROWS_AT_ONCE) {
+        let found: Vec<Taken> = tx
+            .sql("SELECT p.node_id, p.port FROM ")
+            .rows(chunk.iter().cloned())
+            .push(" JOIN port_leases p ON p.node_id = v.column1 AND p.port BETWEEN v.column2 AND v.column3")
+            .all(&**tx)
+            .await?;
+        for Taken { node_id, port } in found {
+            taken
+                .entry(node_id)
+                .or_default()
+                .extend(u16::try_from(port).ok());
+        }
+    }
+    Ok(taken)
 }
 
 fn reserved(node_id: NodeId, port: u16, standing: &Standing, at: Time) -> port_lease::ActiveModel {
@@ -190,13 +220,9 @@ fn reserved(node_id: NodeId, port: u16, standing: &Standing, at: Time) -> port_l
 
 /// Takes back what an earlier attempt of the same revisions reserved.
 async fn release_reserved(tx: &Tx<'_>, batch: &Batch) -> Result<(), StoreError> {
-    port_lease::Entity::delete_many()
-        .filter(port_lease::Column::State.eq(LeaseState::Reserved))
-        .filter(
-            port_lease::Column::RevisionId
-                .is_in(batch.entries.iter().map(|entry| entry.standing.id)),
-        )
-        .exec(&**tx)
+    tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id")
+        .one_of(batch.entries.iter().map(|entry| entry.standing.id))
+        .run(&**tx)
         .await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::column::{JsonText, Time, now};
 use super::entity::{revision, revision_event};
 use super::sql::ROWS_AT_ONCE;
 use super::{StoreError, Tx};
-use sea_orm::{ActiveValue::Set, EntityTrait, FromQueryResult, Value};
+use sea_orm::{ActiveValue::Set, FromQueryResult, Value};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use shared::spec::DeploymentSpec;
@@ -79,8 +79,8 @@ pub(super) async fn standings(
         return Ok(Vec::new());
     }
     tx.sql(STANDING)
-        .push("r.id IN ")
-        .list(ids)
+        .push("r.id")
+        .one_of(ids)
         .push(" ORDER BY r.id")
         .locked("r")
         .all(&**tx)
@@ -98,8 +98,8 @@ pub(super) async fn standings_of(
     }
     let select = tx
         .sql(STANDING)
-        .push("r.status <> 'DESTROYED' AND r.deployment_id IN ")
-        .list(deployments);
+        .push("r.status <> 'DESTROYED' AND r.deployment_id")
+        .one_of(deployments);
     select.push(" ORDER BY r.id").locked("r").all(&**tx).await
 }
 
@@ -203,9 +203,7 @@ impl Ledger {
             let rows = chunk
                 .iter()
                 .map(|(event, report_seq)| event_row(event, *report_seq));
-            revision_event::Entity::insert_many(rows)
-                .exec_without_returning(&**tx)
-                .await?;
+            tx.sql("").insert(rows).run(&**tx).await?;
         }
         Ok(self.events.into_iter().map(|(event, _)| event).collect())
     }

@@ -30,6 +30,7 @@ mod work;
 
 pub use build_log::{BuildLogLine, BuildLogPosition, BuildLogState};
 pub use claim::{Claim, RequestedRevision};
+pub(crate) use create::watching;
 pub use create::{Created, NewDeployment};
 pub use dispatch::{Assignment, Dispatched};
 pub use error::StoreError;
@@ -37,7 +38,7 @@ pub use git_poll::{DuePoll, PollOutcome, PollsRecorded};
 pub use node::HeartbeatsApplied;
 pub use report::{Ignored, ReportsApplied};
 pub use revise::{NewRevision, RollbackTo};
-pub use work::PublishableWork;
+pub use work::{PublishableWork, WorkAnswers};
 
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,

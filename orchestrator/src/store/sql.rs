@@ -1,15 +1,23 @@
 //! Statements that both databases read alike, written as SQL where that says more than a builder.
 //!
-//! Both know `$1` placeholders, `RETURNING`, `UPDATE … FROM (VALUES …)` and the names `column1`,
-//! `column2`… for the columns of `VALUES`. What differs is here: the clock and row locks.
+//! Both know `$1` placeholders, `RETURNING`, `UPDATE … FROM` a table of values and the names `column1`,
+//! `column2`… for its columns. What differs is here: the clock, row locks, and how many rows come as
+//! values ([`Sql::rows`], [`Sql::insert`], [`Sql::one_of`]).
 
-use super::StoreError;
-use super::column::now;
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, Value};
+use super::column::{Time, now};
+use super::{StoreError, Tx};
+use sea_orm::{
+    ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, FromQueryResult, IdenStatic,
+    Iterable, Statement, Value,
+};
+use std::fmt::Write;
 use std::time::Duration;
 
 /// How many rows go into one statement: enough to be worth it, far below what either database can bind.
 pub(crate) const ROWS_AT_ONCE: usize = 500;
+
+/// The columns of a row's table.
+type Column<A> = <<A as ActiveModelTrait>::Entity as EntityTrait>::Column;
 
 /// A statement being written, with its values.
 pub(crate) struct Sql {
@@ -40,8 +48,69 @@ impl Sql {
         self
     }
 
-    /// `($1, $2, …)`; there must be at least one.
-    pub(crate) fn list<V: Into<Value>>(mut self, values: impl IntoIterator<Item = V>) -> Self {
+    /// ` IN ($1, $2, …)` or ` = ANY($1)`; there must be at least one value.
+    pub(crate) fn one_of<V: Into<Value>>(self, values: impl IntoIterator<Item = V>) -> Self {
+        let values: Vec<Value> = values.into_iter().map(Into::into).collect();
+        if self.backend == DbBackend::Postgres
+            && let Some(array) = array(values.iter())
+        {
+            return self.push(" = ANY(").array(array).push(")");
+        }
+        self.push(" IN ").list(values)
+    }
+
+    /// These rows as a table `v` with columns `column1`, `column2`…; there must be at least one row.
+    pub(crate) fn rows<const N: usize>(self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
+        let rows: Vec<Vec<Value>> = rows.into_iter().map(Vec::from).collect();
+        if self.backend == DbBackend::Postgres
+            && let Some(columns) = columns(N, &rows)
+        {
+            let names: Vec<String> = (1..=N).map(|number| format!("column{number}")).collect();
+            return self
+                .unnest(columns)
+                .push(&format!("({})", names.join(", ")));
+        }
+        self.push("(").values(rows).push(") AS v")
+    }
+
+    /// `INSERT INTO` the table of these rows, which have all columns set; there must be at least one.
+    pub(crate) fn insert<A: ActiveModelTrait>(self, rows: impl IntoIterator<Item = A>) -> Self {
+        let names: Vec<&str> = Column::<A>::iter().map(|column| column.as_str()).collect();
+        let rows: Vec<Vec<Value>> = rows
+            .into_iter()
+            .map(|row| {
+                Column::<A>::iter()
+                    .map(|column| row.get(column).into_value().unwrap_or(Value::Int(None)))
+                    .collect()
+            })
+            .collect();
+        let sql = self.push(&format!(
+            "INSERT INTO {} ({}) ",
+            A::Entity::default().table_name(),
+            names.join(", ")
+        ));
+        if sql.backend == DbBackend::Postgres
+            && let Some(columns) = columns(names.len(), &rows)
+        {
+            return sql.push("SELECT * FROM ").unnest(columns);
+        }
+        sql.values(rows)
+    }
+
+    /// `VALUES ($1, $2), ($3, $4)`.
+    fn values(self, rows: Vec<Vec<Value>>) -> Self {
+        let mut sql = self.push("VALUES ");
+        for (index, row) in rows.into_iter().enumerate() {
+            if index > 0 {
+                sql.text.push_str(", ");
+            }
+            sql = sql.list(row);
+        }
+        sql
+    }
+
+    /// `($1, $2, …)`.
+    fn list<V: Into<Value>>(mut self, values: impl IntoIterator<Item = V>) -> Self {
         self.text.push('(');
         for (index, value) in values.into_iter().enumerate() {
             if index > 0 {
@@ -53,20 +122,21 @@ impl Sql {
         self
     }
 
-    /// `(VALUES ($1, $2), ($3, $4)) AS v`; there must be at least one row.
-    pub(crate) fn rows<const N: usize>(
-        mut self,
-        rows: impl IntoIterator<Item = [Value; N]>,
-    ) -> Self {
-        self.text.push_str("(VALUES ");
-        for (index, row) in rows.into_iter().enumerate() {
+    /// `unnest($1::uuid[], $2::text[]) AS v`.
+    fn unnest(self, columns: Vec<Array>) -> Self {
+        let mut sql = self.push("unnest(");
+        for (index, column) in columns.into_iter().enumerate() {
             if index > 0 {
-                self.text.push_str(", ");
+                sql.text.push_str(", ");
             }
-            self = self.list(row);
+            sql = sql.array(column);
         }
-        self.text.push_str(") AS v");
-        self
+        sql.push(") AS v")
+    }
+
+    fn array(self, array: Array) -> Self {
+        let kind = array.kind;
+        self.bind(array.text).push("::").push(kind).push("[]")
     }
 
     /// Now, by the clock that leases are judged by: the database's where several processes share
@@ -134,5 +204,158 @@ impl Sql {
             .iter()
             .map(|row| T::from_query_result(row, ""))
             .collect::<Result<_, _>>()?)
+    }
+}
+
+/// Now, by the clock that [`Sql::now`] writes, for a value among others.
+pub(super) async fn clock(tx: &Tx<'_>) -> Result<Time, StoreError> {
+    #[derive(FromQueryResult)]
+    struct Clock {
+        at: Time,
+    }
+    let told: Vec<Clock> = match tx.get_database_backend() {
+        DbBackend::Postgres => tx.sql("SELECT clock_timestamp() AS at").all(&**tx).await?,
+        _ => Vec::new(),
+    };
+    Ok(told.first().map_or_else(now, |clock| clock.at))
+}
+
+/// A column of values as Postgres reads an array from text: one parameter, so that the statement's
+/// text is the same for any number of rows and is prepared once. A list of placeholders would be
+/// parsed and planned anew for each number of rows, which costs more than the rows do.
+struct Array {
+    kind: &'static str,
+    text: String,
+}
+
+/// The columns of a table of values; none when one has a type that is not written as an array here.
+fn columns(count: usize, rows: &[Vec<Value>]) -> Option<Vec<Array>> {
+    (0..count)
+        .map(|column| array(rows.iter().map(|row| &row[column])))
+        .collect()
+}
+
+fn array<'a>(values: impl ExactSizeIterator<Item = &'a Value>) -> Option<Array> {
+    let mut text = String::with_capacity(2 + values.len() * 40);
+    text.push('{');
+    let mut kind = None;
+    for value in values {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        let this = element(value, &mut text)?;
+        // Values of one column are of one type; anything else is not ours to guess.
+        if *kind.get_or_insert(this) != this {
+            return None;
+        }
+    }
+    text.push('}');
+    Some(Array { kind: kind?, text })
+}
+
+/// Writes a value as an element of an array, and says of which type.
+fn element(value: &Value, text: &mut String) -> Option<&'static str> {
+    let (kind, written) = match value {
+        Value::Bool(value) => ("boolean", value.map(|value| write!(text, "{value}"))),
+        Value::Int(value) => ("integer", value.map(|value| write!(text, "{value}"))),
+        Value::BigInt(value) => ("bigint", value.map(|value| write!(text, "{value}"))),
+        Value::Uuid(value) => ("uuid", value.map(|value| write!(text, "{value}"))),
+        Value::ChronoDateTimeUtc(value) => (
+            "timestamptz",
+            value.map(|value| write!(text, "\"{}\"", value.format("%Y-%m-%d %H:%M:%S%.6f+00"))),
+        ),
+        Value::String(value) => (
+            "text",
+            value.as_ref().map(|value| {
+                quoted(value, text);
+                Ok(())
+            }),
+        ),
+        _ => return None,
+    };
+    match written {
+        // Writing to a text does not fail.
+        Some(written) => written.ok()?,
+        None => text.push_str("NULL"),
+    }
+    Some(kind)
+}
+
+/// Between quotation marks, where only they and the backslash mean something.
+fn quoted(value: &str, text: &mut String) {
+    text.push('"');
+    for part in value.split_inclusive(['"', '\\']) {
+        match part.strip_suffix(['"', '\\']) {
+            Some(before) => {
+                text.push_str(before);
+                text.push('\\');
+                text.push_str(&part[before.len()..]);
+            }
+            None => text.push_str(part),
+        }
+    }
+    text.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entity::deployment_label;
+    use super::*;
+    use sea_orm::ActiveValue::Set;
+    use shared::id::DeploymentId;
+    use uuid::Uuid;
+
+    fn label(key: &str) -> deployment_label::ActiveModel {
+        deployment_label::ActiveModel {
+            deployment_id: Set(DeploymentId(Uuid::nil())),
+            key: Set(key.to_owned()),
+            value: Set(String::new()),
+        }
+    }
+
+    fn text(sql: Sql) -> (String, usize) {
+        (sql.text, sql.values.len())
+    }
+
+    #[test]
+    fn on_postgres_the_text_is_the_same_for_any_number_of_rows() {
+        let update = |count: i32| {
+            let rows = (0..count).map(|n| [Uuid::nil().into(), n.into(), Option::<String>::None.into()]);
+            text(Sql::new(DbBackend::Postgres, "UPDATE t SET a = v.column2 FROM ").rows(rows))
+        };
+        let (one, values) = update(1);
+        assert_eq!(
+            one,
+            "UPDATE t SET a = v.column2 FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS v(column1, column2, column3)"
+        );
+        assert_eq!((update(300), values), ((one, 3), 3));
+        let (delete, _) = text(Sql::new(DbBackend::Postgres, "DELETE FROM t WHERE a").one_of([1, 2]));
+        assert_eq!(delete, "DELETE FROM t WHERE a = ANY($1::integer[])");
+        let insert = text(Sql::new(DbBackend::Postgres, "").insert([label("a"), label("b")]));
+        let unnest = "INSERT INTO deployment_labels (deployment_id, key, value) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) AS v";
+        assert_eq!(insert, (unnest.to_owned(), 3));
+    }
+
+    #[test]
+    fn on_sqlite_each_value_has_its_place() {
+        let rows = [[1.into(), true.into()], [2.into(), false.into()]];
+        let select = Sql::new(DbBackend::Sqlite, "SELECT * FROM ").rows(rows);
+        assert_eq!(text(select), ("SELECT * FROM (VALUES ($1, $2), ($3, $4)) AS v".to_owned(), 4));
+        let insert = text(Sql::new(DbBackend::Sqlite, "").insert([label("a"), label("b")]));
+        let values = "INSERT INTO deployment_labels (deployment_id, key, value) VALUES ($1, $2, $3), ($4, $5, $6)";
+        assert_eq!(insert, (values.to_owned(), 6));
+        let one_of = Sql::new(DbBackend::Sqlite, "a").one_of([1, 2]);
+        assert_eq!(text(one_of), ("a IN ($1, $2)".to_owned(), 2));
+    }
+
+    #[test]
+    fn an_array_holds_any_text() {
+        let written = |values: &[Option<&str>]| {
+            let values: Vec<Value> = values.iter().map(|value| value.map(str::to_owned).into()).collect();
+            array(values.iter()).unwrap().text
+        };
+        assert_eq!(written(&[None, Some("NULL"), Some(""), Some("a,{b}")]), r#"{NULL,"NULL","","a,{b}"}"#);
+        assert_eq!(written(&[Some(r#"{"a":"\"}"#), Some("é\n")]), "{\"{\\\"a\\\":\\\"\\\\\\\\\\\"}\",\"é\n\"}");
+        assert!(array([Value::Int(Some(1)), Value::Bool(None)].iter()).is_none());
     }
 }

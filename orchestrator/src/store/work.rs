@@ -5,10 +5,11 @@ use super::entity::{deployment, work_request};
 use super::ledger::Standing;
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError, Tx};
-use sea_orm::{ActiveValue::Set, EntityTrait, FromQueryResult, Value};
+use sea_orm::{ActiveValue::Set, FromQueryResult, Value};
 use shared::id::{NodeId, StoreIncarnation, WorkId};
 use shared::message::{WorkAction, WorkReceipt, WorkRefused, WorkRequest};
 use shared::name::NodeName;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -71,8 +72,8 @@ impl Store {
         let rows: Vec<Row> = if claimed.is_empty() {
             Vec::new()
         } else {
-            tx.sql("SELECT n.name AS node, w.body, w.attempts FROM work_requests w JOIN nodes n ON n.id = w.node_id WHERE w.id IN ")
-                .list(claimed.into_iter().map(|claimed| claimed.id))
+            tx.sql("SELECT n.name AS node, w.body, w.attempts FROM work_requests w JOIN nodes n ON n.id = w.node_id WHERE w.id")
+                .one_of(claimed.into_iter().map(|claimed| claimed.id))
                 .push(" ORDER BY w.id")
                 .all(&*tx)
                 .await?
@@ -108,6 +109,24 @@ impl Store {
         self.work_unclaim(token, ids, "", false).await
     }
 
+    /// Gives work requests back that were recorded as sent and could not be.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn work_unsent(&self, ids: &[WorkId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let tx = self.write().await?;
+        for chunk in ids.chunks(ROWS_AT_ONCE) {
+            tx.sql("UPDATE work_requests SET published_at = NULL, attempts = attempts - 1 WHERE accepted_at IS NULL AND id")
+                .one_of(chunk.iter().copied())
+                .run(&*tx)
+                .await?;
+        }
+        tx.commit().await
+    }
+
     async fn work_unclaim(
         &self,
         token: Uuid,
@@ -127,8 +146,8 @@ impl Store {
             update
                 .push(" WHERE claim_token = ")
                 .bind(token)
-                .push(" AND id IN ")
-                .list(chunk.iter().copied())
+                .push(" AND id")
+                .one_of(chunk.iter().copied())
                 .run(&*tx)
                 .await?;
         }
@@ -154,15 +173,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_accepted(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
-        let rows = receipts.iter().map(|receipt| Answer {
-            id: receipt.work_id,
-            node: &receipt.node,
-            refused: None,
-        });
-        self.work_answered(
-            &rows.collect::<Vec<_>>(),
-            "accepted_at = COALESCE(accepted_at, v.column4)",
-        )
+        self.work_answered(&WorkAnswers {
+            accepted: receipts.to_vec(),
+            ..WorkAnswers::default()
+        })
         .await
     }
 
@@ -171,13 +185,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_finished(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
-        let rows = receipts.iter().map(|receipt| Answer {
-            id: receipt.work_id,
-            node: &receipt.node,
-            refused: None,
-        });
-        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED)
-            .await
+        self.work_answered(&WorkAnswers {
+            finished: receipts.to_vec(),
+            ..WorkAnswers::default()
+        })
+        .await
     }
 
     /// Marks work requests as refused by their nodes, with the reason.
@@ -185,56 +197,98 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_refused(&self, refused: &[WorkRefused]) -> Result<(), StoreError> {
-        let rows = refused.iter().map(|refused| Answer {
-            id: refused.work_id,
-            node: &refused.node,
-            refused: Some(&refused.reason),
-        });
-        self.work_answered(&rows.collect::<Vec<_>>(), FINISHED)
-            .await
+        self.work_answered(&WorkAnswers {
+            refused: refused.to_vec(),
+            ..WorkAnswers::default()
+        })
+        .await
     }
 
-    async fn work_answered(&self, answers: &[Answer<'_>], set: &str) -> Result<(), StoreError> {
+    async fn work_answered(&self, answers: &WorkAnswers) -> Result<(), StoreError> {
         if answers.is_empty() {
             return Ok(());
         }
-        let at = now();
         let tx = self.write().await?;
-        for chunk in answers.chunks(ROWS_AT_ONCE) {
-            let rows = chunk.iter().map(|answer| -> [Value; 4] {
-                let refused = answer
-                    .refused
-                    .map(|reason| super::report::clean(reason, REASON_LIMIT));
-                [
-                    answer.id.into(),
-                    answer.node.clone().into(),
-                    refused.into(),
-                    at.into(),
-                ]
-            });
-            tx.sql("UPDATE work_requests SET ")
-                .push(set)
-                .push(" FROM ")
-                .rows(rows)
-                .push(
-                    " WHERE work_requests.id = v.column1 AND work_requests.node_id = (SELECT n.id FROM nodes n WHERE n.name = v.column2)",
-                )
-                .run(&*tx)
-                .await?;
-        }
+        answers.save(&tx).await?;
         tx.commit().await
     }
 }
 
-const FINISHED: &str = "accepted_at = COALESCE(accepted_at, v.column4), finished_at = COALESCE(finished_at, v.column4), \
-                        refused_reason = COALESCE(refused_reason, v.column3)";
-
 /// How much of a refusal's reason is kept, in bytes.
 const REASON_LIMIT: usize = 4096;
 
+/// What nodes say of work requests.
+#[derive(Clone, Debug, Default)]
+pub struct WorkAnswers {
+    /// Those that are in their nodes' journals.
+    pub accepted: Vec<WorkReceipt>,
+    /// Those that came to their end.
+    pub finished: Vec<WorkReceipt>,
+    /// Those that will not be done.
+    pub refused: Vec<WorkRefused>,
+}
+
+impl WorkAnswers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.accepted.is_empty() && self.finished.is_empty() && self.refused.is_empty()
+    }
+
+    /// Writes them: each work request once, in the order of their ids.
+    pub(super) async fn save(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
+        let at = now();
+        let rows: Vec<[Value; 5]> = self
+            .sorted()
+            .into_iter()
+            .map(|((id, node), answer)| {
+                let refused = answer
+                    .refused
+                    .map(|reason| super::report::clean(reason, REASON_LIMIT));
+                [
+                    id.into(),
+                    node.clone().into(),
+                    at.into(),
+                    answer.is_over.then_some(at).into(),
+                    refused.into(),
+                ]
+            })
+            .collect();
+        for chunk in rows.chunks(ROWS_AT_ONCE) {
+            tx.sql(
+                "UPDATE work_requests SET accepted_at = COALESCE(accepted_at, v.column3), \
+                 finished_at = COALESCE(finished_at, v.column4), refused_reason = COALESCE(refused_reason, v.column5) FROM ",
+            )
+            .rows(chunk.iter().cloned())
+            .push(
+                " JOIN nodes n ON n.name = v.column2 WHERE work_requests.id = v.column1 AND work_requests.node_id = n.id",
+            )
+            .run(&**tx)
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn sorted(&self) -> BTreeMap<(WorkId, &NodeName), Answer<'_>> {
+        let mut sorted: BTreeMap<(WorkId, &NodeName), Answer<'_>> = BTreeMap::new();
+        for receipt in &self.accepted {
+            sorted.entry((receipt.work_id, &receipt.node)).or_default();
+        }
+        for receipt in &self.finished {
+            let answer = sorted.entry((receipt.work_id, &receipt.node)).or_default();
+            answer.is_over = true;
+        }
+        for refused in &self.refused {
+            let answer = sorted.entry((refused.work_id, &refused.node)).or_default();
+            answer.is_over = true;
+            answer.refused = Some(&refused.reason);
+        }
+        sorted
+    }
+}
+
+/// What was said of one work request.
+#[derive(Default)]
 struct Answer<'a> {
-    id: WorkId,
-    node: &'a NodeName,
+    is_over: bool,
     refused: Option<&'a str>,
 }
 
@@ -299,9 +353,7 @@ pub(super) async fn work_insert(
     orders: Vec<work_request::ActiveModel>,
 ) -> Result<(), StoreError> {
     for chunk in orders.chunks(ROWS_AT_ONCE) {
-        work_request::Entity::insert_many(chunk.iter().cloned())
-            .exec_without_returning(&**tx)
-            .await?;
+        tx.sql("").insert(chunk.iter().cloned()).run(&**tx).await?;
     }
     Ok(())
 }

@@ -8,10 +8,12 @@ use crate::store::sql::ROWS_AT_ONCE;
 use crate::store::work::{order, work_insert};
 use crate::store::{StoreError, Tx};
 use sea_orm::sea_query::{Expr, IntoCondition, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, Value};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, Value,
+};
 use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
 use shared::message::{ServiceFacts, ServiceSelection, WorkAction};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) async fn save(
     tx: &Tx<'_>,
@@ -34,7 +36,7 @@ pub(super) async fn save(
     }
     unpark(tx, &effects.unpark).await?;
     activate(tx, &effects.activated, at).await?;
-    ports(tx, effects.ports, at).await?;
+    ports(tx, effects.ports).await?;
     release(tx, &effects.ended, &effects.emptied).await?;
     services(tx, &effects.services, at).await?;
     destroy(tx, &effects.destroyed, at).await?;
@@ -118,25 +120,30 @@ async fn activate(
     Ok(())
 }
 
+#[derive(FromQueryResult)]
+struct Lease {
+    node_id: NodeId,
+    port: i32,
+    deployment_id: DeploymentId,
+    state: LeaseState,
+}
+
 /// Reserved ports that are used become held. What a settled revision does not use goes back. A port
 /// that the deployment was never given is not its to use, and is not recorded.
 async fn ports(
     tx: &Tx<'_>,
     facts: BTreeMap<(DeploymentId, NodeId), PortFacts>,
-    at: Time,
 ) -> Result<(), StoreError> {
     if facts.is_empty() {
         return Ok(());
     }
-    let leases = port_lease::Entity::find()
-        .filter(
-            port_lease::Column::DeploymentId
-                .is_in(facts.keys().map(|(deployment_id, _)| *deployment_id)),
-        )
+    let leases: Vec<Lease> = tx
+        .sql("SELECT node_id, port, deployment_id, state FROM port_leases WHERE deployment_id")
+        .one_of(facts.keys().map(|(deployment_id, _)| *deployment_id))
         .all(&**tx)
         .await?;
-    let mut unused: Vec<(NodeId, i32)> = Vec::new();
-    let mut used: Vec<[Value; 5]> = Vec::new();
+    let mut unused: Vec<[Value; 2]> = Vec::new();
+    let mut used: Vec<[Value; 4]> = Vec::new();
     for lease in leases {
         let Some(facts) = facts.get(&(lease.deployment_id, lease.node_id)) else {
             continue;
@@ -151,10 +158,9 @@ async fn ports(
                 lease.port.into(),
                 port.service.clone().into(),
                 i32::from(port.container_port).into(),
-                at.into(),
             ]),
             None if facts.settled || lease.state == LeaseState::Reserved => {
-                unused.push((lease.node_id, lease.port))
+                unused.push([lease.node_id.into(), lease.port.into()])
             }
             None => {}
         }
@@ -166,19 +172,14 @@ async fn ports(
             .run(&**tx)
             .await?;
     }
-    let mut by_node: HashMap<NodeId, Vec<i32>> = HashMap::new();
-    for (node_id, port) in unused {
-        by_node.entry(node_id).or_default().push(port);
+    for chunk in unused.chunks(ROWS_AT_ONCE) {
+        tx.sql("DELETE FROM port_leases WHERE (node_id, port) IN (SELECT v.column1, v.column2 FROM ")
+            .rows(chunk.iter().cloned())
+            .push(")")
+            .run(&**tx)
+            .await?;
     }
-    delete_leases(
-        tx,
-        by_node.into_iter().map(|(node_id, ports)| {
-            Condition::all()
-                .add(port_lease::Column::NodeId.eq(node_id))
-                .add(port_lease::Column::Port.is_in(ports))
-        }),
-    )
-    .await
+    Ok(())
 }
 
 /// Gives back what ended revisions had reserved and what emptied deployments held.
@@ -187,17 +188,18 @@ async fn release(
     ended: &BTreeSet<RevisionId>,
     emptied: &BTreeSet<(DeploymentId, NodeId)>,
 ) -> Result<(), StoreError> {
-    let reserved = (!ended.is_empty()).then(|| {
-        port_lease::Column::RevisionId
-            .is_in(ended.iter().copied())
-            .into_condition()
-    });
+    if !ended.is_empty() {
+        tx.sql("DELETE FROM port_leases WHERE revision_id")
+            .one_of(ended.iter().copied())
+            .run(&**tx)
+            .await?;
+    }
     let held = emptied.iter().map(|(deployment_id, node_id)| {
         Condition::all()
             .add(port_lease::Column::DeploymentId.eq(*deployment_id))
             .add(port_lease::Column::NodeId.eq(*node_id))
     });
-    delete_leases(tx, reserved.into_iter().chain(held)).await
+    delete_leases(tx, held).await
 }
 
 async fn delete_leases(
@@ -224,18 +226,16 @@ async fn services(
     if services.is_empty() {
         return Ok(());
     }
-    service_state::Entity::delete_many()
-        .filter(service_state::Column::RevisionId.is_in(services.keys().copied()))
-        .exec(&**tx)
+    tx.sql("DELETE FROM service_states WHERE revision_id")
+        .one_of(services.keys().copied())
+        .run(&**tx)
         .await?;
     let rows: Vec<_> = services
         .iter()
         .flat_map(|(id, facts)| named_once(facts).map(|facts| service_row(*id, facts, at)))
         .collect();
     for chunk in rows.chunks(ROWS_AT_ONCE) {
-        service_state::Entity::insert_many(chunk.iter().cloned())
-            .exec_without_returning(&**tx)
-            .await?;
+        tx.sql("").insert(chunk.iter().cloned()).run(&**tx).await?;
     }
     Ok(())
 }

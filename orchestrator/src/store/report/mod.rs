@@ -11,7 +11,7 @@ use super::column::{JsonText, now};
 use super::dispatch::deployments_lock;
 use super::entity::{node, parked_report};
 use super::ledger::{standings, standings_of};
-use super::sql::ROWS_AT_ONCE;
+use super::work::WorkAnswers;
 use super::{Store, StoreError, Tx};
 use book::Book;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter};
@@ -23,6 +23,10 @@ use std::time::Duration;
 
 pub(super) use book::{clean, plausible};
 pub(super) use effects::deployment_free_names;
+
+/// How many reports are applied in one transaction: most are further steps of the same revisions,
+/// whose rows are written once for all of them.
+const REPORTS_AT_ONCE: usize = 4_000;
 
 /// What became of a batch of reports.
 #[derive(Clone, Debug, Default)]
@@ -67,10 +71,27 @@ impl Store {
         &self,
         reports: &[StatusReport],
     ) -> Result<ReportsApplied, StoreError> {
+        self.node_reports_apply(reports, &WorkAnswers::default())
+            .await
+    }
+
+    /// Applies reports, and what nodes say of their work requests, in as few transactions as fit.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then all of it is to be delivered again: what was applied changes nothing
+    /// a second time.
+    pub async fn node_reports_apply(
+        &self,
+        reports: &[StatusReport],
+        answers: &WorkAnswers,
+    ) -> Result<ReportsApplied, StoreError> {
         let mut applied = ReportsApplied::default();
-        for chunk in reports.chunks(ROWS_AT_ONCE) {
-            applied.add(self.apply(chunk, &BTreeSet::new()).await?);
+        let mut chunks = reports.chunks(REPORTS_AT_ONCE);
+        let last = chunks.next_back().unwrap_or_default();
+        for chunk in chunks {
+            applied.add(self.apply(chunk, &BTreeSet::new(), None).await?);
         }
+        applied.add(self.apply(last, &BTreeSet::new(), Some(answers)).await?);
         Ok(applied)
     }
 
@@ -90,21 +111,30 @@ impl Store {
         }
         let overdue: BTreeSet<RevisionId> =
             overdue.into_iter().map(|row| row.revision_id).collect();
-        self.apply(&[], &overdue).await
+        self.apply(&[], &overdue, None).await
     }
 
     async fn apply(
         &self,
         reports: &[StatusReport],
         overdue: &BTreeSet<RevisionId>,
+        answers: Option<&WorkAnswers>,
     ) -> Result<ReportsApplied, StoreError> {
-        if reports.is_empty() && overdue.is_empty() {
+        let has_reports = !reports.is_empty() || !overdue.is_empty();
+        let answers = answers.filter(|answers| !answers.is_empty());
+        if !has_reports && answers.is_none() {
             return Ok(ReportsApplied::default());
         }
         let tx = self.write().await?;
-        let mut book = load(&tx, reports, overdue).await?;
-        book.take(reports, overdue);
-        let applied = effects::save(&tx, book, self.incarnation()).await?;
+        let mut applied = ReportsApplied::default();
+        if has_reports {
+            let mut book = load(&tx, reports, overdue).await?;
+            book.take(reports, overdue);
+            applied = effects::save(&tx, book, self.incarnation()).await?;
+        }
+        if let Some(answers) = answers {
+            answers.save(&tx).await?;
+        }
         tx.commit().await?;
         Ok(applied)
     }
@@ -161,8 +191,9 @@ async fn load(
     let mut rows = standings(tx, revisions.iter().copied()).await?;
     // The end of one revision there is the end of all: whoever decides that must see them all.
     rows.extend(standings_of(tx, destroying).await?);
-    let parked = parked_report::Entity::find()
-        .filter(parked_report::Column::RevisionId.is_in(revisions.iter().copied()))
+    let parked: Vec<parked_report::Model> = tx
+        .sql("SELECT * FROM parked_reports WHERE revision_id")
+        .one_of(revisions.iter().copied())
         .all(&**tx)
         .await?;
     let names: BTreeSet<String> = reports
@@ -196,8 +227,8 @@ async fn deployments_of(
         return Ok(Vec::new());
     }
     let select = tx
-        .sql("SELECT DISTINCT deployment_id FROM revisions WHERE id IN ")
-        .list(revisions.iter().copied());
+        .sql("SELECT DISTINCT deployment_id FROM revisions WHERE id")
+        .one_of(revisions.iter().copied());
     let owners: Vec<Owner> = select.all(&**tx).await?;
     Ok(owners
         .into_iter()
