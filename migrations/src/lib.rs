@@ -25,6 +25,7 @@ mod m20261120_000007_create_port_leases;
 mod m20261120_000008_create_service_states;
 mod m20261120_000009_create_build_logs;
 mod m20261125_000010_lease_work_and_nodes;
+mod m20261125_000011_create_port_offers;
 
 /// All changes of the schema, in order.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000008_create_service_states::Migration),
             Box::new(m20261120_000009_create_build_logs::Migration),
             Box::new(m20261125_000010_lease_work_and_nodes::Migration),
+            Box::new(m20261125_000011_create_port_offers::Migration),
         ]
     }
 }

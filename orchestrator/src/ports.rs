@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_run_of_blocks_goes_around_the_end() {
-        let run = |start: u16, blocks: u16| Block::containing(start).run(blocks).collect::<Vec<_>>();
+        let run =
+            |start: u16, blocks: u16| Block::containing(start).run(blocks).collect::<Vec<_>>();
         assert_eq!(run(3000, 2), [3000..=3199]);
         assert_eq!(run(65_400, 3), [65_400..=65_499, 3000..=3199]);
         assert_eq!(run(65_400, 1), [65_400..=65_499]);

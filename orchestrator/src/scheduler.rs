@@ -85,11 +85,9 @@ fn rank(node: &Candidate) -> (u64, u64, &NodeName) {
 /// The larger of the declared shares of memory and processors, in steps of five percent: smaller
 /// differences should not outweigh how much runs there.
 fn pressure(node: &Candidate) -> u64 {
-    let share = |declared: u64, has: u64| {
-        match (declared, has) {
-            (0, _) | (_, 0) => 0,
-            _ => u128::from(declared) * 20 / u128::from(has),
-        }
+    let share = |declared: u64, has: u64| match (declared, has) {
+        (0, _) | (_, 0) => 0,
+        _ => u128::from(declared) * 20 / u128::from(has),
     };
     let memory = share(node.memory_declared_bytes, node.memory_bytes);
     let processors = share(node.cpu_declared_millis, node.cpu_millis);

@@ -12,8 +12,7 @@ use chrono::Utc;
 use serde::Serialize;
 use shared::message::{
     Capacity, Heartbeat, LeasedPort, Load, NodeReport, ReportFacts, ServiceFacts, StatusReport,
-    TelemetryItem, WorkAction, WorkItem, WorkReceipt, WorkRequest,
-    decode, encode,
+    TelemetryItem, WorkAction, WorkItem, WorkReceipt, WorkRequest, decode, encode,
 };
 use shared::name::{NodeName, ServiceName};
 use shared::source::CommitId;

@@ -81,11 +81,7 @@ impl Placer {
         })
     }
 
-    async fn place_batch(
-        &self,
-        claim: &Claim,
-        nodes: &mut [Candidate],
-    ) -> Result<(), StoreError> {
+    async fn place_batch(&self, claim: &Claim, nodes: &mut [Candidate]) -> Result<(), StoreError> {
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {

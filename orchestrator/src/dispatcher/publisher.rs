@@ -103,7 +103,9 @@ impl Publisher {
 
     /// Sends all of it; which were sent, and which were not.
     async fn publish_all(&self, work: Vec<PublishableWork>) -> (Vec<WorkId>, Vec<WorkId>) {
-        let sending = messages(work).into_iter().map(|message| self.publish(message));
+        let sending = messages(work)
+            .into_iter()
+            .map(|message| self.publish(message));
         let (mut sent, mut unsent) = (Vec::new(), Vec::new());
         for (ids, is_sent) in join_all(sending).await {
             if is_sent {

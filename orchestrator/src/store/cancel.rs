@@ -4,6 +4,7 @@ use super::column::now;
 use super::dispatch::deployments_lock;
 use super::entity::{deployment, revision, work_request};
 use super::ledger::{Because, Ledger, Standing, standings};
+use super::offer::offers_withdraw;
 use super::work::{order, work_insert};
 use super::{Store, StoreError};
 use crate::error::CommandError;
@@ -113,10 +114,7 @@ impl Store {
                 .one_of(overdue.iter().map(|row| row.id))
                 .run(&*tx)
                 .await?;
-            tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id")
-                .one_of(overdue.iter().map(|row| row.id))
-                .run(&*tx)
-                .await?;
+            offers_withdraw(&tx, overdue.iter().map(|row| row.id)).await?;
         }
         let steps = ledger.save(&tx).await?;
         tx.commit().await?;

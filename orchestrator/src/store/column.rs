@@ -122,10 +122,8 @@ column_words! {
         Cancel = "CANCEL",
     }
 
-    /// Whether a leased port is in use.
+    /// That a leased port is in use. What a node may choose from is no lease but an offer.
     LeaseState {
-        /// A node may choose it.
-        Reserved = "RESERVED",
         /// In use, until the deployment is destroyed.
         Held = "HELD",
     }

@@ -1,16 +1,14 @@
-//! Reserving ports for revisions that are being given to nodes. Which ones is `ports`' to choose; what
+//! Offering ports to revisions that are being given to nodes. Which ones is `ports`' to choose; what
 //! is taken already stands in the rows.
 
 use super::column::{LeaseState, Time};
 use super::dispatch::{Batch, Entry};
 use super::entity::port_lease;
-use super::ledger::Standing;
+use super::offer::{PortsOf, offered, offers_insert, offers_taken, offers_withdraw};
 use super::sql::ROWS_AT_ONCE;
 use super::{StoreError, Tx};
 use crate::ports::{self, BLOCKS, Block, FIRST_PORT, LAST_PORT};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, Value,
-};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, Value};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{LeasedPort, PortOffer};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -21,7 +19,7 @@ const PORTS_OFFERED: usize = 8;
 /// How many blocks beyond those that are needed are looked at, and how far a full block spills.
 const SPARE_BLOCKS: u16 = 2;
 
-/// Reserves fresh ports for each revision and finds what its deployment holds already.
+/// Offers fresh ports to each revision and finds what its deployment holds already.
 pub(super) async fn offer_ports(
     tx: &Tx<'_>,
     batch: &mut Batch,
@@ -30,9 +28,10 @@ pub(super) async fn offer_ports(
     if batch.entries.is_empty() {
         return Ok(HashMap::new());
     }
-    release_reserved(tx, batch).await?;
+    // What an earlier attempt of the same revisions was offered.
+    offers_withdraw(tx, batch.entries.iter().map(|entry| entry.standing.id)).await?;
     let mut offers = held(tx, batch).await?;
-    let mut leases: Vec<port_lease::ActiveModel> = Vec::new();
+    let mut rows = Vec::with_capacity(batch.entries.len());
     let mut by_node: BTreeMap<NodeId, Vec<&Entry>> = BTreeMap::new();
     for entry in &batch.entries {
         by_node.entry(entry.node_id).or_default().push(entry);
@@ -70,11 +69,7 @@ pub(super) async fn offer_ports(
             node.port_cursor = i32::from(cursor.first_port());
         }
         for (entry, ports) in by_node.get(&node_id).into_iter().flatten().zip(fresh) {
-            leases.extend(
-                ports
-                    .iter()
-                    .map(|port| reserved(node_id, *port, &entry.standing, at)),
-            );
+            rows.extend(offered(entry.standing.id, node_id, &ports, at));
             offers.entry(entry.standing.id).or_default().fresh = ports;
         }
     }
@@ -87,9 +82,7 @@ pub(super) async fn offer_ports(
         .push(" WHERE nodes.id = v.column1")
         .run(&**tx)
         .await?;
-    for chunk in leases.chunks(ROWS_AT_ONCE) {
-        tx.sql("").insert(chunk.iter().cloned()).run(&**tx).await?;
-    }
+    offers_insert(tx, &rows).await?;
     Ok(offers)
 }
 
@@ -173,11 +166,11 @@ struct Taken {
     port: i32,
 }
 
-/// The leased ports in these ranges, by node: one question for all nodes.
+/// The leased and offered ports in these ranges, by node: one question for all nodes.
 async fn taken(
     tx: &Tx<'_>,
     ranges: impl Iterator<Item = (NodeId, u16, u16)>,
-) -> Result<HashMap<NodeId, HashSet<u16>>, StoreError> {
+) -> Result<PortsOf, StoreError> {
     let ranges: Vec<[Value; 3]> = ranges
         .map(|(node_id, first, last)| {
             [
@@ -187,7 +180,7 @@ async fn taken(
             ]
         })
         .collect();
-    let mut taken: HashMap<NodeId, HashSet<u16>> = HashMap::new();
+    let mut taken = PortsOf::new();
     for chunk in ranges.chunks(ROWS_AT_ONCE) {
         let found: Vec<Taken> = tx
             .sql("SELECT p.node_id, p.port FROM ")
@@ -201,30 +194,9 @@ async fn taken(
                 .or_default()
                 .extend(u16::try_from(port).ok());
         }
+        offers_taken(tx, chunk, &mut taken).await?;
     }
     Ok(taken)
-}
-
-fn reserved(node_id: NodeId, port: u16, standing: &Standing, at: Time) -> port_lease::ActiveModel {
-    port_lease::ActiveModel {
-        node_id: Set(node_id),
-        port: Set(i32::from(port)),
-        deployment_id: Set(standing.deployment_id),
-        revision_id: Set(Some(standing.id)),
-        state: Set(LeaseState::Reserved),
-        service: Set(None),
-        container_port: Set(None),
-        created_at: Set(at),
-    }
-}
-
-/// Takes back what an earlier attempt of the same revisions reserved.
-async fn release_reserved(tx: &Tx<'_>, batch: &Batch) -> Result<(), StoreError> {
-    tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id")
-        .one_of(batch.entries.iter().map(|entry| entry.standing.id))
-        .run(&**tx)
-        .await?;
-    Ok(())
 }
 
 /// What the deployments hold already on the nodes that they go to.
@@ -264,7 +236,7 @@ async fn held(tx: &Tx<'_>, batch: &Batch) -> Result<HashMap<RevisionId, PortOffe
     Ok(offers)
 }
 
-/// A held lease as the wire has it; nothing for a reserved one.
+/// A lease as the wire has it.
 fn leased_port(lease: &port_lease::Model) -> Option<LeasedPort> {
     Some(LeasedPort {
         port: u16::try_from(lease.port).ok()?,

@@ -22,6 +22,7 @@ mod lease;
 mod ledger;
 mod lifecycle;
 mod node;
+mod offer;
 mod placement;
 mod report;
 mod revise;

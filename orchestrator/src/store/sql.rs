@@ -7,8 +7,8 @@
 use super::column::{Time, now};
 use super::{StoreError, Tx};
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, FromQueryResult, IdenStatic,
-    Iterable, Statement, Value,
+    ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, FromQueryResult,
+    IdenStatic, Iterable, Statement, Value,
 };
 use std::fmt::Write;
 use std::time::Duration;
@@ -320,7 +320,8 @@ mod tests {
     #[test]
     fn on_postgres_the_text_is_the_same_for_any_number_of_rows() {
         let update = |count: i32| {
-            let rows = (0..count).map(|n| [Uuid::nil().into(), n.into(), Option::<String>::None.into()]);
+            let rows =
+                (0..count).map(|n| [Uuid::nil().into(), n.into(), Option::<String>::None.into()]);
             text(Sql::new(DbBackend::Postgres, "UPDATE t SET a = v.column2 FROM ").rows(rows))
         };
         let (one, values) = update(1);
@@ -329,7 +330,8 @@ mod tests {
             "UPDATE t SET a = v.column2 FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS v(column1, column2, column3)"
         );
         assert_eq!((update(300), values), ((one, 3), 3));
-        let (delete, _) = text(Sql::new(DbBackend::Postgres, "DELETE FROM t WHERE a").one_of([1, 2]));
+        let (delete, _) =
+            text(Sql::new(DbBackend::Postgres, "DELETE FROM t WHERE a").one_of([1, 2]));
         assert_eq!(delete, "DELETE FROM t WHERE a = ANY($1::integer[])");
         let insert = text(Sql::new(DbBackend::Postgres, "").insert([label("a"), label("b")]));
         let unnest = "INSERT INTO deployment_labels (deployment_id, key, value) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) AS v";
@@ -340,7 +342,13 @@ mod tests {
     fn on_sqlite_each_value_has_its_place() {
         let rows = [[1.into(), true.into()], [2.into(), false.into()]];
         let select = Sql::new(DbBackend::Sqlite, "SELECT * FROM ").rows(rows);
-        assert_eq!(text(select), ("SELECT * FROM (VALUES ($1, $2), ($3, $4)) AS v".to_owned(), 4));
+        assert_eq!(
+            text(select),
+            (
+                "SELECT * FROM (VALUES ($1, $2), ($3, $4)) AS v".to_owned(),
+                4
+            )
+        );
         let insert = text(Sql::new(DbBackend::Sqlite, "").insert([label("a"), label("b")]));
         let values = "INSERT INTO deployment_labels (deployment_id, key, value) VALUES ($1, $2, $3), ($4, $5, $6)";
         assert_eq!(insert, (values.to_owned(), 6));
@@ -351,11 +359,20 @@ mod tests {
     #[test]
     fn an_array_holds_any_text() {
         let written = |values: &[Option<&str>]| {
-            let values: Vec<Value> = values.iter().map(|value| value.map(str::to_owned).into()).collect();
+            let values: Vec<Value> = values
+                .iter()
+                .map(|value| value.map(str::to_owned).into())
+                .collect();
             array(values.iter()).unwrap().text
         };
-        assert_eq!(written(&[None, Some("NULL"), Some(""), Some("a,{b}")]), r#"{NULL,"NULL","","a,{b}"}"#);
-        assert_eq!(written(&[Some(r#"{"a":"\"}"#), Some("é\n")]), "{\"{\\\"a\\\":\\\"\\\\\\\\\\\"}\",\"é\n\"}");
+        assert_eq!(
+            written(&[None, Some("NULL"), Some(""), Some("a,{b}")]),
+            r#"{NULL,"NULL","","a,{b}"}"#
+        );
+        assert_eq!(
+            written(&[Some(r#"{"a":"\"}"#), Some("é\n")]),
+            "{\"{\\\"a\\\":\\\"\\\\\\\\\\\"}\",\"é\n\"}"
+        );
         assert!(array([Value::Int(Some(1)), Value::Bool(None)].iter()).is_none());
     }
 }

@@ -126,7 +126,9 @@ mod tests {
     fn ones_own_words_are_known_by_how_they_begin() {
         let me = OrchestratorId::new();
         let said = |origin| {
-            let event = ChangeEvent::Node { node_id: NodeId::new() };
+            let event = ChangeEvent::Node {
+                node_id: NodeId::new(),
+            };
             encode(&[Announcement { origin, event }])
         };
         assert!(said(me).starts_with(&begins_with(me)));

@@ -151,7 +151,10 @@ mod tests {
         let body = encode(&[1, 2, 3]);
         assert_eq!(decode::<i32>(&body).unwrap(), [1, 2, 3]);
         assert!(body.starts_with(CURRENT));
-        assert!(matches!(decode::<i32>(b"{\"v\":1,\"items\":[],\"v\":2}"), Err(DecodeError::Malformed(_))));
+        assert!(matches!(
+            decode::<i32>(b"{\"v\":1,\"items\":[],\"v\":2}"),
+            Err(DecodeError::Malformed(_))
+        ));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod deployment_label;
 pub mod node;
 pub mod parked_report;
 pub mod port_lease;
+pub mod port_offer;
 pub mod revision;
 pub mod revision_event;
 pub mod service_state;

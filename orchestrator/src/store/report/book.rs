@@ -52,6 +52,8 @@ pub(super) struct Effects {
 /// Which ports a deployment uses on a node.
 #[derive(Debug)]
 pub(super) struct PortFacts {
+    /// The revision that uses them.
+    pub(super) revision_id: RevisionId,
     pub(super) ports: Vec<LeasedPort>,
     /// Whether the revision runs, so that ports that it does not use are not used any more.
     pub(super) settled: bool,
@@ -253,7 +255,11 @@ impl Book {
             let settled = standing.status.is_live();
             self.effects.ports.insert(
                 (standing.deployment_id, node_id),
-                PortFacts { ports, settled },
+                PortFacts {
+                    revision_id: standing.id,
+                    ports,
+                    settled,
+                },
             );
         }
     }

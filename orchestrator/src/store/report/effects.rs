@@ -4,6 +4,7 @@ use super::book::{Book, PortFacts};
 use super::{ReportsApplied, parked_row};
 use crate::store::column::{LeaseState, Time, now};
 use crate::store::entity::{deployment, parked_report, port_lease, service_state, work_request};
+use crate::store::offer::{offers_of, offers_withdraw};
 use crate::store::sql::ROWS_AT_ONCE;
 use crate::store::work::{order, work_insert};
 use crate::store::{StoreError, Tx};
@@ -12,7 +13,8 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, Value,
 };
 use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
-use shared::message::{ServiceFacts, ServiceSelection, WorkAction};
+use shared::message::{LeasedPort, ServiceFacts, ServiceSelection, WorkAction};
+use shared::name::ServiceName;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) async fn save(
@@ -36,7 +38,7 @@ pub(super) async fn save(
     }
     unpark(tx, &effects.unpark).await?;
     activate(tx, &effects.activated, at).await?;
-    ports(tx, effects.ports).await?;
+    ports(tx, effects.ports, at).await?;
     release(tx, &effects.ended, &effects.emptied).await?;
     services(tx, &effects.services, at).await?;
     destroy(tx, &effects.destroyed, at).await?;
@@ -125,75 +127,115 @@ struct Lease {
     node_id: NodeId,
     port: i32,
     deployment_id: DeploymentId,
-    state: LeaseState,
+    service: Option<ServiceName>,
+    container_port: Option<i32>,
 }
 
-/// Reserved ports that are used become held. What a settled revision does not use goes back. A port
+impl Lease {
+    fn says(&self, port: &LeasedPort) -> bool {
+        self.service.as_ref() == Some(&port.service)
+            && self.container_port == Some(i32::from(port.container_port))
+    }
+}
+
+/// Offered ports that are used become leases. What a settled revision does not use goes back. A port
 /// that the deployment was never given is not its to use, and is not recorded.
 async fn ports(
     tx: &Tx<'_>,
     facts: BTreeMap<(DeploymentId, NodeId), PortFacts>,
+    at: Time,
 ) -> Result<(), StoreError> {
     if facts.is_empty() {
         return Ok(());
     }
-    let leases: Vec<Lease> = tx
-        .sql("SELECT node_id, port, deployment_id, state FROM port_leases WHERE deployment_id")
+    let held: Vec<Lease> = tx
+        .sql("SELECT node_id, port, deployment_id, service, container_port FROM port_leases WHERE deployment_id")
         .one_of(facts.keys().map(|(deployment_id, _)| *deployment_id))
         .all(&**tx)
         .await?;
-    let mut unused: Vec<[Value; 2]> = Vec::new();
-    let mut used: Vec<[Value; 4]> = Vec::new();
-    for lease in leases {
-        let Some(facts) = facts.get(&(lease.deployment_id, lease.node_id)) else {
-            continue;
-        };
-        let port = facts
-            .ports
-            .iter()
-            .find(|port| i32::from(port.port) == lease.port);
-        match port {
-            Some(port) => used.push([
-                lease.node_id.into(),
-                lease.port.into(),
-                port.service.clone().into(),
-                i32::from(port.container_port).into(),
-            ]),
-            None if facts.settled || lease.state == LeaseState::Reserved => {
-                unused.push([lease.node_id.into(), lease.port.into()])
+    let mut held: BTreeMap<(DeploymentId, NodeId, i32), Lease> = held
+        .into_iter()
+        .map(|lease| ((lease.deployment_id, lease.node_id, lease.port), lease))
+        .collect();
+    let chosen: BTreeSet<RevisionId> = facts.values().map(|facts| facts.revision_id).collect();
+    let offers = offers_of(tx, &chosen).await?;
+    let (mut new, mut changed, mut unused) = (
+        Vec::new(),
+        Vec::<[Value; 4]>::new(),
+        Vec::<[Value; 2]>::new(),
+    );
+    for ((deployment_id, node_id), facts) in facts {
+        let offer = offers.get(&(facts.revision_id, node_id));
+        let mut named = BTreeSet::new();
+        for port in facts.ports.iter().filter(|port| named.insert(port.port)) {
+            match held.remove(&(deployment_id, node_id, i32::from(port.port))) {
+                Some(lease) if lease.says(port) => {}
+                Some(lease) => changed.push([
+                    node_id.into(),
+                    lease.port.into(),
+                    port.service.clone().into(),
+                    i32::from(port.container_port).into(),
+                ]),
+                None if offer.is_some_and(|offer| offer.contains(&port.port)) => {
+                    new.push(lease_row(deployment_id, node_id, port, at));
+                }
+                None => {}
             }
-            None => {}
+        }
+        if facts.settled {
+            let rest =
+                held.range((deployment_id, node_id, i32::MIN)..=(deployment_id, node_id, i32::MAX));
+            unused.extend(rest.map(|(_, lease)| [lease.node_id.into(), lease.port.into()]));
         }
     }
-    for chunk in used.chunks(ROWS_AT_ONCE) {
-        tx.sql("UPDATE port_leases SET state = 'HELD', revision_id = NULL, service = v.column3, container_port = v.column4 FROM ")
+    offers_withdraw(tx, chosen).await?;
+    for chunk in changed.chunks(ROWS_AT_ONCE) {
+        tx.sql("UPDATE port_leases SET service = v.column3, container_port = v.column4 FROM ")
             .rows(chunk.iter().cloned())
             .push(" WHERE port_leases.node_id = v.column1 AND port_leases.port = v.column2")
             .run(&**tx)
             .await?;
     }
     for chunk in unused.chunks(ROWS_AT_ONCE) {
-        tx.sql("DELETE FROM port_leases WHERE (node_id, port) IN (SELECT v.column1, v.column2 FROM ")
-            .rows(chunk.iter().cloned())
-            .push(")")
-            .run(&**tx)
-            .await?;
+        tx.sql(
+            "DELETE FROM port_leases WHERE (node_id, port) IN (SELECT v.column1, v.column2 FROM ",
+        )
+        .rows(chunk.iter().cloned())
+        .push(")")
+        .run(&**tx)
+        .await?;
+    }
+    for chunk in new.chunks(ROWS_AT_ONCE) {
+        tx.sql("").insert(chunk.iter().cloned()).run(&**tx).await?;
     }
     Ok(())
 }
 
-/// Gives back what ended revisions had reserved and what emptied deployments held.
+fn lease_row(
+    deployment_id: DeploymentId,
+    node_id: NodeId,
+    port: &LeasedPort,
+    at: Time,
+) -> port_lease::ActiveModel {
+    port_lease::ActiveModel {
+        node_id: Set(node_id),
+        port: Set(i32::from(port.port)),
+        deployment_id: Set(deployment_id),
+        revision_id: Set(None),
+        state: Set(LeaseState::Held),
+        service: Set(Some(port.service.clone())),
+        container_port: Set(Some(i32::from(port.container_port))),
+        created_at: Set(at),
+    }
+}
+
+/// Gives back what ended revisions were offered and what emptied deployments held.
 async fn release(
     tx: &Tx<'_>,
     ended: &BTreeSet<RevisionId>,
     emptied: &BTreeSet<(DeploymentId, NodeId)>,
 ) -> Result<(), StoreError> {
-    if !ended.is_empty() {
-        tx.sql("DELETE FROM port_leases WHERE revision_id")
-            .one_of(ended.iter().copied())
-            .run(&**tx)
-            .await?;
-    }
+    offers_withdraw(tx, ended.iter().copied()).await?;
     let held = emptied.iter().map(|(deployment_id, node_id)| {
         Condition::all()
             .add(port_lease::Column::DeploymentId.eq(*deployment_id))
