@@ -62,7 +62,9 @@ async fn send_all(core: &Core, bus: &dyn Bus) -> Result<(), shared::bus::BusErro
         let Some((body, until)) = due(core.journal.unsent(BATCH)) else {
             return Ok(());
         };
+        shared::fail_point!("node::outbox::before_publish");
         bus.publish(Address::Deployment, body).await?;
+        shared::fail_point!("node::outbox::after_publish_before_forget");
         if core
             .journal
             .change_soon(|draft| draft.reports_sent(until))

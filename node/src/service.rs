@@ -213,6 +213,7 @@ async fn recover(core: &Arc<Core>, lanes: &Lanes) {
             }
         }
     }
+    shared::fail_point!("node::recover::before_work");
     let unfinished: Vec<_> = core
         .journal
         .read(|state| state.unfinished().cloned().collect());

@@ -101,8 +101,10 @@ impl Worker {
             self.followers.obey(&self.core, request);
         }
         if !lasting.is_empty() {
+            shared::fail_point!("node::worker::after_delivery_before_journal");
             self.accept(lasting).await?;
         }
+        shared::fail_point!("node::worker::after_journal_before_ack");
         for delivery in deliveries {
             // No longer ours: it comes again, and is known by then.
             let _ = delivery.ack().await;

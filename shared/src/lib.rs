@@ -8,6 +8,7 @@
 //! [`bus`] (how it travels).
 
 pub mod bus;
+pub mod failpoint;
 pub mod git;
 pub mod guard;
 pub mod id;

@@ -33,6 +33,7 @@ pub(super) async fn run(action: &Action) -> Result<Ending, StepError> {
     )
     .await
     .map_err(retry)?;
+    shared::fail_point!("node::cancel::before_report");
     let node = &action.core.settings.name;
     let mine = action.attempt();
     let step = StepReport {

@@ -55,6 +55,7 @@ async fn start_one(
             published: &published,
         })
         .await?;
+    shared::fail_point!("node::action::between_create_and_start");
     if action.cancel.is_cancelled() {
         return Err(StepError::Interrupted);
     }

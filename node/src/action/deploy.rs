@@ -155,6 +155,7 @@ async fn start(
         events,
     } = start_containers(action, work, resolved, images).await?;
     action.report(S::Verifying, StepReport::default()).await?;
+    shared::fail_point!("node::action::before_verify");
     let subjects = resolved.spec.services.iter().zip(&services).zip(events);
     let subjects = subjects.map(|((spec, service), events)| {
         let has_health_check = images
@@ -265,6 +266,7 @@ async fn switch(action: &Action, running: &RunningRevision) -> Result<(), StepEr
     if action.cancel.is_cancelled() {
         return Err(StepError::Interrupted);
     }
+    shared::fail_point!("node::switch::before_routes");
     let deployment_id = action.request().deployment_id;
     // What is watched now is about to be replaced: its end is no crash.
     action.core.sentinels.forget(deployment_id).await;
@@ -280,6 +282,7 @@ async fn switch(action: &Action, running: &RunningRevision) -> Result<(), StepEr
                 format!("the ports cannot be led to the new containers: {error}"),
             )
         })?;
+    shared::fail_point!("node::switch::after_routes_before_journal");
     for lease in &running.ports {
         action.log.system(format!(
             "port {} leads to {}:{}",
@@ -324,6 +327,7 @@ async fn take_over(action: &Action, running: RunningRevision) -> Ending {
             .await
     };
     if ending == Ending::Finished {
+        shared::fail_point!("node::action::after_running_before_report");
         tracing::info!(%deployment_id, revision = mine.revision, epoch = mine.epoch, "a revision runs");
         core.sentinels.follow(core, deployment_id);
         for attempt in others {

@@ -17,6 +17,7 @@ pub(super) async fn run(action: &Action, volumes: bool) -> Result<Ending, StepEr
         .clear(&*core.runtime, deployment_id)
         .await
         .map_err(retry)?;
+    shared::fail_point!("node::destroy::before_purge");
     core.runtime
         .purge(deployment_id, volumes)
         .await
@@ -25,6 +26,7 @@ pub(super) async fn run(action: &Action, volumes: bool) -> Result<Ending, StepEr
         core.runtime.forget_repository(&url).await.map_err(retry)?;
     }
     tracing::info!(%deployment_id, name = %request.deployment_name, "a deployment is gone");
+    shared::fail_point!("node::destroy::after_purge_before_report");
     let node = &core.settings.name;
     let ending = action
         .finish(|draft| {

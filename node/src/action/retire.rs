@@ -79,6 +79,7 @@ async fn retire_until_done(
         if !is_due {
             return;
         }
+        shared::fail_point!("node::retire::before_remove");
         match remove_containers(
             core,
             deployment_id,
@@ -95,6 +96,7 @@ async fn retire_until_done(
         pause.wait().await;
         core.engine_is_up().await;
     }
+    shared::fail_point!("node::retire::after_remove_before_forget");
     if let Err(error) = core
         .journal
         .change(|draft| forget(draft, deployment_id, attempt))

@@ -144,6 +144,7 @@ async fn build_tree(
         cancel: &action.cancel,
     };
     let image = tree.build(job).await?;
+    shared::fail_point!("node::action::after_build_before_journal");
     action.log.system(format!("built {tag}"));
     remember_image(action, tag).await?;
     Ok(image)

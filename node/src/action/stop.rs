@@ -32,6 +32,7 @@ pub(super) async fn run(
         .await
         .map_err(retry)?;
     stop_containers(action, &running).await.map_err(retry)?;
+    shared::fail_point!("node::stop::after_stop_before_report");
     let (status, step) = standing(&running);
     let ending = action
         .finish(|draft| {

@@ -295,6 +295,7 @@ impl Running {
             };
             match said {
                 Ok(Say::Started) => {
+                    shared::fail_point!("node::action::in_fetch");
                     wall = Instant::now() + self.limits.wall;
                     stall = Instant::now() + self.limits.stall;
                 }

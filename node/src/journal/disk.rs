@@ -169,6 +169,7 @@ pub(super) fn run(
             }
             next = orders.try_recv().ok();
         }
+        shared::fail_point!("node::journal::before_write");
         write_until_safe(&mut disk, commits, durable_reports, trouble);
         if let Some(closed) = close {
             drop(disk);

@@ -88,6 +88,7 @@ impl Inner {
         let (new, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         match self.store.deployments_create(&new).await {
             Ok(created) => {
+                shared::fail_point!("orchestrator::create::after_commit_before_answer");
                 for (answer, created) in answers.into_iter().zip(created) {
                     // Whoever asked may have gone away; the deployment is there all the same.
                     let _ = answer.send(Ok(created));

@@ -82,6 +82,7 @@ impl Placer {
     }
 
     async fn place_batch(&self, claim: &Claim, nodes: &mut [Candidate]) -> Result<(), StoreError> {
+        shared::fail_point!("orchestrator::place::after_claim_before_dispatch");
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {
@@ -106,6 +107,7 @@ impl Placer {
             .store
             .dispatch_to_send(claim.token, &assignments)
             .await?;
+        shared::fail_point!("orchestrator::dispatch::after_commit_before_publish");
         if self.orders.send(dispatched.orders).await.is_err() {
             tracing::debug!("the publisher has ended; work is sent again by whoever comes next");
         }

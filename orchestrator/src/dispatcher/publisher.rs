@@ -90,6 +90,7 @@ impl Publisher {
         if due.is_empty() {
             return Ok(Sent::Nothing);
         }
+        shared::fail_point!("orchestrator::publish::after_claim_before_publish");
         let (sent, unsent) = self.publish_all(due).await;
         self.store.work_unpublished(token, &unsent).await?;
         self.store.work_published(token, &sent).await?;
@@ -114,6 +115,7 @@ impl Publisher {
                 unsent.extend(ids)
             }
         }
+        shared::fail_point!("orchestrator::publish::after_publish_before_mark");
         (sent, unsent)
     }
 

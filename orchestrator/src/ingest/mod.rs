@@ -114,6 +114,7 @@ impl Ingest {
         &self,
         reports: impl Iterator<Item = &'a NodeReport>,
     ) -> Result<(), StoreError> {
+        shared::fail_point!("orchestrator::ingest::before_apply");
         let sorted = Sorted::of(reports);
         let applied = self
             .store
@@ -153,6 +154,7 @@ struct Opened {
 
 /// Answers all at once: one after the other each would wait for its turn on the wire.
 async fn acknowledge(batch: Vec<Opened>) {
+    shared::fail_point!("orchestrator::ingest::after_apply_before_ack");
     let answers = join_all(batch.into_iter().map(|opened| opened.delivery.ack())).await;
     let late = answers.into_iter().filter(|is_ours| !is_ours).count();
     if late > 0 {

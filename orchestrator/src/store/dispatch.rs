@@ -126,6 +126,7 @@ impl Store {
         place(&tx, &batch.entries, at).await?;
         let steps = ledger.save(&tx).await?;
         work_insert(&tx, rows).await?;
+        shared::fail_point!("orchestrator::dispatch::before_commit");
         tx.commit().await?;
         Ok(Dispatched { steps, orders })
     }

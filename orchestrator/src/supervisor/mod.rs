@@ -67,6 +67,7 @@ impl Supervisor {
                 self.wake.dispatcher.notify_one();
             }
         }
+        shared::fail_point!("orchestrator::supervise::in_round");
         let applied = self.store.reports_sweep(REPORT_PATIENCE).await?;
         let settled = self.store.cancels_settle(CANCEL_PATIENCE).await?;
         if !applied.steps.is_empty() || !settled.is_empty() {

@@ -154,6 +154,7 @@ impl Watcher {
     /// Records what was found. What the database does not take is kept, to be tried again at the
     /// returned moment.
     async fn record(&self, unrecorded: &mut Unrecorded) -> Instant {
+        shared::fail_point!("orchestrator::watch_git::after_look_before_record");
         for (token, outcomes) in std::mem::take(unrecorded) {
             match self.store.git_polls_record(token, &outcomes).await {
                 Ok(recorded) if recorded.steps.is_empty() => {}

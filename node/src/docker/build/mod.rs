@@ -220,6 +220,7 @@ async fn follow(
 ) -> Result<(), bollard::errors::Error> {
     while let Some(step) = steps.next().await {
         progress.take(step?);
+        shared::fail_point!("node::action::in_build");
     }
     progress.finish();
     Ok(())
