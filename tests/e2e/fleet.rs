@@ -1,12 +1,13 @@
 //! The fleet: an orchestrator on Postgres and RabbitMQ, and nodes with queues of their own.
 
-use crate::process::{Role, kill_children_of};
+use crate::process::start;
 use serde_json::json;
 use std::path::Path;
 use testkit::api::Api;
 use testkit::docker;
 use testkit::fixture::hello;
 use testkit::git_server::GitServer;
+use testkit::process::{Role, kill_children_of};
 use testkit::services::{Broker, Database};
 use testkit::{body_of, eventually, free_port};
 
@@ -23,7 +24,7 @@ fn start_orchestrator(directory: &Path, listen: &str, database: &str, broker: &s
         "--allow-hosts",
         "127.0.0.1",
     ];
-    Role::start(&log, &arguments)
+    start(&log, &arguments)
 }
 
 fn start_node(directory: &Path, name: &str, broker: &str) -> Role {
@@ -40,7 +41,7 @@ fn start_node(directory: &Path, name: &str, broker: &str) -> Role {
         "--allow-hosts",
         "127.0.0.1",
     ];
-    Role::start(&directory.join(format!("{name}.log")), &arguments)
+    start(&directory.join(format!("{name}.log")), &arguments)
 }
 
 #[tokio::test]
@@ -110,9 +111,9 @@ async fn work_goes_to_every_node_through_its_own_queue_and_a_new_node_gets_some(
     for name in ["work.alpha", "work.beta", "work.gamma", "deployment"] {
         let found = queues
             .iter()
-            .find(|(queue, _)| queue == name)
+            .find(|queue| queue.name == name)
             .unwrap_or_else(|| panic!("{name} in {queues:?}"));
-        assert_eq!(found.1, "quorum", "{name}");
+        assert_eq!(found.kind, "quorum", "{name}");
     }
 
     // A node that goes silent is shown as lost; its containers run on.

@@ -178,29 +178,35 @@ impl Api {
         .await
     }
 
-    /// Destroys every deployment and waits until they are gone.
+    /// Destroys every deployment and waits until they are gone, a page after the other.
     pub async fn destroy_all(&self) {
-        let list = "{ deployments(first: 100) { nodes { id desiredState } } }";
-        for deployment in self.data(list, json!({})).await["deployments"]["nodes"]
-            .as_array()
-            .expect("a list")
-        {
-            if deployment["desiredState"] != "DESTROYED" {
-                let answer = self
-                    .act_with_volumes(deployment["id"].as_str().expect("an id"))
-                    .await;
-                assert!(answer.errors.is_empty(), "{answer:?}");
+        loop {
+            let page = self.page().await;
+            if page.is_empty() {
+                return;
             }
+            for deployment in &page {
+                if deployment["desiredState"] != "DESTROYED" {
+                    let answer = self
+                        .act_with_volumes(deployment["id"].as_str().expect("an id"))
+                        .await;
+                    assert!(answer.errors.is_empty(), "{answer:?}");
+                }
+            }
+            eventually("every one of a page is destroyed", || async {
+                let left = self.page().await;
+                let is_left = |one: &Value| left.iter().any(|other| other["id"] == one["id"]);
+                (!page.iter().any(is_left)).then_some(())
+            })
+            .await;
         }
-        eventually("every deployment is destroyed", || async {
-            let left = self.data(list, json!({})).await;
-            left["deployments"]["nodes"]
-                .as_array()
-                .expect("a list")
-                .is_empty()
-                .then_some(())
-        })
-        .await;
+    }
+
+    async fn page(&self) -> Vec<Value> {
+        let list = "{ deployments(first: 100) { nodes { id desiredState } } }";
+        let page = self.data(list, json!({})).await;
+        let page = page["deployments"]["nodes"].as_array();
+        page.cloned().expect("a list")
     }
 
     async fn act_with_volumes(&self, id: &str) -> Answer {

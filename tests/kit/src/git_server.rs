@@ -51,6 +51,11 @@ impl GitServer {
         }
     }
 
+    /// `host:port` of the server.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     /// A new repository with one commit of these files.
     pub fn repository(&self, name: &str, files: &[(&str, &str)]) -> Repository {
         let bare = self.root.path().join(format!("{name}.git"));

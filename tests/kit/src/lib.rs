@@ -11,10 +11,16 @@
 )]
 
 pub mod api;
+pub mod daemon;
 pub mod docker;
+pub mod engine;
 pub mod fixture;
 pub mod git_server;
+pub mod netns;
+pub mod postgres;
+pub mod process;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod services;
 
 use std::future::Future;
@@ -81,4 +87,15 @@ pub fn free_port() -> u16 {
         .local_addr()
         .expect("an address")
         .port()
+}
+
+/// A port that nobody listens on now, out of those that the system does not give to outgoing
+/// connections: it is still free when whoever listens there is away for a while.
+#[must_use]
+pub fn steady_port() -> u16 {
+    let seed = uuid::Uuid::new_v4().as_u128();
+    (0..1000)
+        .map(|step| u16::try_from(15_000 + (seed + step * 7) % 10_000).expect("below 25000"))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port between 15000 and 24999")
 }

@@ -29,7 +29,12 @@ pub struct Link {
 impl Link {
     /// A TCP link to `to` (`host:port`), cut at first; gives its own address.
     pub async fn tcp(to: &str) -> (Self, std::net::SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::tcp_at("127.0.0.1", to).await
+    }
+
+    /// The same on another address of this machine, for who cannot reach its own.
+    pub async fn tcp_at(address: &str, to: &str) -> (Self, std::net::SocketAddr) {
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let listen = listener.local_addr().expect("an address");
         (
             Self {

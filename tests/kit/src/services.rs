@@ -13,7 +13,8 @@ fn required(name: &str) -> String {
 pub struct Database {
     /// With user and password.
     pub url: String,
-    admin: String,
+    // Where to drop it; none when its whole server goes with the test.
+    admin: Option<String>,
     name: String,
 }
 
@@ -27,14 +28,39 @@ impl Database {
         url.set_path(&name);
         Self {
             url: url.to_string(),
-            admin,
+            admin: Some(admin),
             name,
         }
     }
 
+    /// The database at this URL, on a server that goes with the test.
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            admin: None,
+            name: String::new(),
+        }
+    }
+
+    /// What a query gives, one JSON value: `select json_build_object(…)`.
+    ///
+    /// # Errors
+    /// What psql said, when the server does not answer.
+    pub fn json(&self, query: &str) -> Result<serde_json::Value, String> {
+        let output = std::process::Command::new("psql")
+            .args(["--quiet", "--no-psqlrc", "--tuples-only", "--no-align"])
+            .args(["--dbname", &self.url, "--command", query])
+            .output()
+            .expect("psql runs");
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+    }
+
     /// `host:port` of the server.
     pub fn address(&self) -> String {
-        let url = url::Url::parse(&self.admin).expect("a URL");
+        let url = url::Url::parse(&self.url).expect("a URL");
         format!(
             "{}:{}",
             url.host_str().expect("a host"),
@@ -50,10 +76,12 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        psql(
-            &self.admin,
-            &format!("drop database if exists {} with (force)", self.name),
-        );
+        if let Some(admin) = &self.admin {
+            psql(
+                admin,
+                &format!("drop database if exists {} with (force)", self.name),
+            );
+        }
     }
 }
 
@@ -79,6 +107,19 @@ pub struct Broker {
     pub url: String,
     management: url::Url,
     vhost: String,
+    // Not deleted, when its whole broker goes with the test.
+    is_kept: bool,
+}
+
+/// How full a queue is.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// `quorum` or `classic`.
+    pub kind: String,
+    /// Messages that wait or are under way; none before the broker has counted.
+    pub messages: Option<u64>,
 }
 
 impl Broker {
@@ -96,6 +137,7 @@ impl Broker {
             },
             management,
             vhost,
+            is_kept: false,
         };
         broker
             .call(
@@ -131,12 +173,27 @@ impl Broker {
         by_address(&self.url, address)
     }
 
-    /// The names and types of the queues that exist.
-    pub async fn queues(&self) -> Vec<(String, String)> {
+    /// The virtual host of `url`, on a broker that goes with the test.
+    pub fn at(url: &str, management: &str) -> Self {
+        let vhost = url::Url::parse(url).expect("a URL");
+        Self {
+            url: url.to_owned(),
+            management: url::Url::parse(management).expect("a URL"),
+            vhost: vhost.path().trim_start_matches('/').to_owned(),
+            is_kept: true,
+        }
+    }
+
+    /// The queues that exist.
+    pub async fn queues(&self) -> Vec<Queue> {
         let queues = self
             .call(
                 reqwest::Method::GET,
-                &format!("queues/{}", self.vhost),
+                // Totals without statistics: those are collected every five seconds only.
+                &format!(
+                    "queues/{}?disable_stats=true&enable_queue_totals=true",
+                    self.vhost
+                ),
                 None,
             )
             .await;
@@ -146,8 +203,62 @@ impl Broker {
             .as_array()
             .expect("a list")
             .iter()
-            .map(|queue| (text(queue, "name"), text(queue, "type")))
+            .map(|queue| Queue {
+                name: text(queue, "name"),
+                kind: text(queue, "type"),
+                messages: queue["messages"].as_u64(),
+            })
             .collect()
+    }
+
+    /// From now on `queue` gets a copy of whatever is published to an exchange.
+    pub async fn tap(&self, exchange: &str, queue: &str) {
+        let place = format!("queues/{}/{queue}", self.vhost);
+        let durable = json!({"durable": true, "arguments": {"x-queue-type": "quorum"}});
+        self.call(reqwest::Method::PUT, &place, Some(durable)).await;
+        let binding = format!("bindings/{}/e/{exchange}/q/{queue}", self.vhost);
+        self.call(
+            reqwest::Method::POST,
+            &binding,
+            Some(json!({"routing_key": ""})),
+        )
+        .await;
+    }
+
+    /// Takes every message out of a queue that a test made by [`Broker::tap`]; bodies are text.
+    pub async fn take_all(&self, queue: &str) -> Vec<String> {
+        let place = format!("queues/{}/{queue}/get", self.vhost);
+        let wanted = json!({"count": 10_000, "ackmode": "ack_requeue_false", "encoding": "auto"});
+        let messages = self.call(reqwest::Method::POST, &place, Some(wanted)).await;
+        let bodies = messages.as_array().expect("a list").iter();
+        bodies
+            .map(|message| message["payload"].as_str().expect("text").to_owned())
+            .collect()
+    }
+
+    /// Throws away what waits in a queue.
+    pub async fn purge(&self, queue: &str) {
+        let place = format!("queues/{}/{queue}/contents", self.vhost);
+        self.call(reqwest::Method::DELETE, &place, None).await;
+    }
+
+    /// Removes a queue that a test made by [`Broker::tap`].
+    pub async fn untap(&self, queue: &str) {
+        let place = format!("queues/{}/{queue}", self.vhost);
+        self.call(reqwest::Method::DELETE, &place, None).await;
+    }
+
+    /// Publishes a body to an exchange, as anybody with an account could.
+    pub async fn publish(&self, exchange: &str, body: &str) {
+        let place = format!("exchanges/{}/{exchange}/publish", self.vhost);
+        let message = json!({
+            "properties": {"delivery_mode": 2}, "routing_key": "",
+            "payload": body, "payload_encoding": "string",
+        });
+        let answer = self
+            .call(reqwest::Method::POST, &place, Some(message))
+            .await;
+        assert_eq!(answer["routed"], true, "{answer}");
     }
 
     async fn call(
@@ -179,6 +290,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         // No runtime to await in here.
         let url = format!(
             "{}/api/vhosts/{}",
