@@ -3,7 +3,13 @@
 use serde_json::Value;
 
 fn docker(arguments: &[&str]) -> String {
+    docker_at(None, arguments)
+}
+
+/// The same of the engine at another address.
+fn docker_at(engine: Option<&str>, arguments: &[&str]) -> String {
     let output = std::process::Command::new("docker")
+        .args(engine.iter().flat_map(|host| ["--host", host]))
         .args(arguments)
         .output()
         .expect("docker runs");
@@ -89,4 +95,71 @@ pub fn socket() -> std::path::PathBuf {
     host.strip_prefix("unix://")
         .expect("these tests need a Unix socket")
         .into()
+}
+
+/// Everything that the engine says of every container that a node made, running or not.
+pub fn containers_of(engine: Option<&str>, node: &str) -> Vec<Value> {
+    let filter = format!("label=longshore.node={node}");
+    let list = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter];
+    let ids = lines(&docker_at(engine, &list));
+    // One that is gone meanwhile is an error of the command, which prints the others all the same.
+    let mut found = Vec::new();
+    for some in ids.chunks(100) {
+        let output = std::process::Command::new("docker")
+            .args(engine.iter().flat_map(|host| ["--host", host]))
+            .arg("inspect")
+            .args(some)
+            .output()
+            .expect("docker runs");
+        let list: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        found.extend(list);
+    }
+    found
+}
+
+/// The id and the deployment of every `network` or `image` that a node made.
+pub fn made_by(engine: Option<&str>, node: &str, kind: &str) -> Vec<(String, String)> {
+    let filter = format!("label=longshore.node={node}");
+    // Images have no labels in a list, but are named after their deployment.
+    let (format, name) = match kind {
+        "image" => ("{{.ID}} {{.Repository}}", "longshore/"),
+        _ => ("{{.ID}} {{.Label \"longshore.deployment\"}}", ""),
+    };
+    let list = [
+        kind,
+        "ls",
+        "--no-trunc",
+        "--filter",
+        &filter,
+        "--format",
+        format,
+    ];
+    lines(&docker_at(engine, &list))
+        .iter()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(id, of)| (id.to_owned(), of.trim_start_matches(name).to_owned()))
+        .collect()
+}
+
+/// Removes what a node made, after a test that failed; what does not go is shown.
+pub fn remove_made_by(node: &str) {
+    let engine = None;
+    let remove = |arguments: &[&str]| {
+        let output = std::process::Command::new("docker")
+            .args(arguments)
+            .output();
+        if !output.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("docker {arguments:?}: {output:?}");
+        }
+    };
+    for container in containers_of(engine, node) {
+        let id = container["Id"].as_str().unwrap_or("");
+        remove(&["rm", "--force", "--volumes", id]);
+    }
+    for (id, _) in made_by(engine, node, "network") {
+        remove(&["network", "rm", &id]);
+    }
+    for (id, _) in made_by(engine, node, "image") {
+        remove(&["image", "rm", "--force", &id]);
+    }
 }

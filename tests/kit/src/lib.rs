@@ -17,6 +17,7 @@ pub mod engine;
 pub mod fixture;
 pub mod git_server;
 pub mod netns;
+pub mod oracle;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
