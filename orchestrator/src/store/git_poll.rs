@@ -123,6 +123,25 @@ impl Store {
         Ok((token, due.collect()))
     }
 
+    /// Makes claims hold for another `lease` from now on. One that lapsed, and that nobody else has
+    /// taken, holds again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn git_polls_hold(&self, tokens: &[Uuid], lease: Duration) -> Result<(), StoreError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let tx = self.write().await?;
+        tx.sql("UPDATE deployments SET poll_claimed_until = ")
+            .later(lease)
+            .push(" WHERE next_poll_at IS NOT NULL AND poll_claim_token IN ")
+            .list(tokens.iter().copied())
+            .run(&*tx)
+            .await?;
+        tx.commit().await
+    }
+
     /// When the next repository is due; none when none is watched. One that is claimed is due when
     /// that claim lapses.
     ///

@@ -19,7 +19,7 @@ use crate::store::{DuePoll, PollOutcome, Store, StoreError};
 use look::{ChildLook, Look, LookError, Target};
 use shared::source::CommitId;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -32,9 +32,11 @@ const AT_ONCE: usize = 8;
 /// Repositories claimed at once: some wait for their place, and those that share a look find each
 /// other.
 const CLAIMED_AT_ONCE: usize = 64;
-/// How long a claimed repository is ours: longer than all that wait before it may take.
-const LEASE: Duration =
-    Duration::from_secs(look::LIMIT.as_secs() * (CLAIMED_AT_ONCE / AT_ONCE + 2) as u64 + 30);
+/// How long a claimed repository is ours, unless the claim is held on to: if this process dies with
+/// it, somebody else looks after that.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often claims are held on to: three chances before one lapses.
+const HOLD: Duration = Duration::from_secs(4);
 /// The longest time between two glances at what is due. Our own wake-ups do not tell what another
 /// orchestrator wrote, perhaps before it died.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -52,15 +54,24 @@ pub(crate) struct Watcher {
     places: Arc<Semaphore>,
 }
 
+/// The token of a claim, alive as long as a look for it, or what one found, is.
+type Claim = Arc<Uuid>;
+
 /// What one look is for, and what it found.
 struct Looked {
-    token: Uuid,
+    claim: Claim,
     polls: Vec<DuePoll>,
     found: Result<CommitId, LookError>,
 }
 
 /// Outcomes by the claim they belong to, until the database has taken them.
-type Unrecorded = HashMap<Uuid, Vec<PollOutcome>>;
+type Unrecorded = HashMap<Claim, Vec<PollOutcome>>;
+
+/// The looks that are under way, and the claims they are for.
+struct Looks {
+    under_way: JoinSet<Looked>,
+    claims: Vec<Weak<Uuid>>,
+}
 
 impl Watcher {
     /// A watcher that goes where the settings let it.
@@ -90,19 +101,24 @@ impl Watcher {
     /// Runs until `stop`. Looks that are under way then are given up and their children killed;
     /// their claims lapse.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut looks = JoinSet::new();
+        let mut looks = Looks {
+            under_way: JoinSet::new(),
+            claims: Vec::new(),
+        };
         let mut unrecorded = Unrecorded::new();
         let mut due = Instant::now();
         let mut retry = Instant::now();
+        let mut hold = tokio::time::interval(HOLD);
         loop {
-            let has_room = looks.len() < AT_ONCE;
+            let has_room = looks.under_way.len() < AT_ONCE;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(looked) = looks.join_next(), if !looks.is_empty() => {
+                _ = hold.tick() => self.hold(&mut looks.claims).await,
+                Some(looked) = looks.under_way.join_next(), if !looks.under_way.is_empty() => {
                     keep(&mut unrecorded, looked);
                     // What ended meanwhile shares the transaction.
-                    while let Some(looked) = looks.try_join_next() {
+                    while let Some(looked) = looks.under_way.try_join_next() {
                         keep(&mut unrecorded, looked);
                     }
                     retry = self.record(&mut unrecorded).await;
@@ -115,21 +131,24 @@ impl Watcher {
     }
 
     /// Begins the looks that are due; how long until it is worth seeing what is due then.
-    async fn begin(&self, looks: &mut JoinSet<Looked>) -> Result<Duration, StoreError> {
+    async fn begin(&self, looks: &mut Looks) -> Result<Duration, StoreError> {
         let (token, due) = self
             .store
             .git_polls_due(CLAIMED_AT_ONCE as u64, LEASE)
             .await?;
         let is_full = due.len() == CLAIMED_AT_ONCE;
+        let claim = Claim::new(token);
+        looks.claims.push(Arc::downgrade(&claim));
         for (target, polls) in by_target(due) {
             let (look, places) = (Arc::clone(&self.look), Arc::clone(&self.places));
-            looks.spawn(async move {
+            let claim = Arc::clone(&claim);
+            looks.under_way.spawn(async move {
                 // The semaphore is never closed: the place comes.
                 let _place = places.acquire().await;
                 let found = look.look(&target).await;
                 told(&target, &found);
                 Looked {
-                    token,
+                    claim,
                     polls,
                     found,
                 }
@@ -139,6 +158,23 @@ impl Watcher {
             Ok(Duration::ZERO)
         } else {
             self.until_next().await
+        }
+    }
+
+    /// Holds on to the claims that looks are under way for, and lets go of the others.
+    async fn hold(&self, claims: &mut Vec<Weak<Uuid>>) {
+        claims.retain(|claim| claim.strong_count() > 0);
+        let held: Vec<Uuid> = claims
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|claim| *claim)
+            .collect();
+        if let Err(error) = self.store.git_polls_hold(&held, LEASE).await {
+            // What lapses is looked at once more, and the first to record it wins.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "claims of repositories could not be held on to"
+            );
         }
     }
 
@@ -155,8 +191,8 @@ impl Watcher {
     /// returned moment.
     async fn record(&self, unrecorded: &mut Unrecorded) -> Instant {
         shared::fail_point!("orchestrator::watch_git::after_look_before_record");
-        for (token, outcomes) in std::mem::take(unrecorded) {
-            match self.store.git_polls_record(token, &outcomes).await {
+        for (claim, outcomes) in std::mem::take(unrecorded) {
+            match self.store.git_polls_record(*claim, &outcomes).await {
                 Ok(recorded) if recorded.steps.is_empty() => {}
                 Ok(recorded) => {
                     self.events.steps(recorded.steps);
@@ -169,7 +205,7 @@ impl Watcher {
                         "what repositories have was not recorded"
                     );
                     if error.is_transient() {
-                        unrecorded.insert(token, outcomes);
+                        unrecorded.insert(claim, outcomes);
                     }
                 }
             }
@@ -208,12 +244,12 @@ fn told(target: &Target, found: &Result<CommitId, LookError>) {
 fn keep(unrecorded: &mut Unrecorded, looked: Result<Looked, tokio::task::JoinError>) {
     match looked {
         Ok(Looked {
-            token,
+            claim,
             polls,
             found,
         }) => {
             let outcomes = polls.into_iter().map(|poll| outcome(poll, &found));
-            unrecorded.entry(token).or_default().extend(outcomes);
+            unrecorded.entry(claim).or_default().extend(outcomes);
         }
         // Its claim lapses, and somebody looks again.
         Err(error) => tracing::error!(%error, "a look at a repository broke off"),

@@ -64,6 +64,18 @@ both! {
         assert!(watch.last_polled_at.is_some() && watch.next_poll_at > watch.last_polled_at);
     }
 
+    async fn a_claim_that_is_held_on_to_does_not_lapse(stage: Stage) {
+        const LAPSE: &str = "UPDATE deployments SET poll_claimed_until = '2020-01-01T00:00:00+00:00'";
+        stage.create("demo").await;
+        let (token, _) = stage.due().await;
+        stage.tamper(LAPSE).await;
+        stage.store.git_polls_hold(&[token], LEASE).await.unwrap();
+        assert!(stage.store.git_polls_due(100, LEASE).await.unwrap().1.is_empty());
+        stage.tamper(LAPSE).await;
+        stage.store.git_polls_hold(&[Uuid::new_v4()], LEASE).await.unwrap();
+        assert_eq!(stage.store.git_polls_due(100, LEASE).await.unwrap().1.len(), 1, "nobody holds it");
+    }
+
     async fn a_new_commit_is_a_new_revision_by_itself(stage: Stage) {
         let node = stage.node("n1").await;
         let (id, first) = stage.running("demo", &node).await;
