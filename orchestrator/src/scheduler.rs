@@ -15,6 +15,10 @@ pub struct Candidate {
     pub status: NodeStatus,
     /// Why not.
     pub detail: Option<String>,
+    /// It gets nothing new.
+    pub cordoned: bool,
+    /// What can be moved is being moved away from it.
+    pub draining: bool,
     /// Its processors, in thousandths of a core.
     pub cpu_millis: u64,
     /// Its memory in bytes.
@@ -32,8 +36,10 @@ pub struct Candidate {
 pub struct Wish {
     /// The user said: this one.
     pub pinned: Option<NodeName>,
-    /// The deployment is there already, with its ports and volumes.
+    /// The deployment is there already, with its ports.
     pub current: Option<NodeId>,
+    /// Its volumes are there too: it cannot leave.
+    pub sticky: bool,
 }
 
 /// Where a revision goes.
@@ -45,34 +51,57 @@ pub enum Placement {
     Wait(String),
 }
 
-/// Chooses a node: the pinned one, else the one that the deployment is on, else the ready node with
+impl Candidate {
+    /// Whether it gets something new.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.status == NodeStatus::Ready && !self.cordoned && !self.draining
+    }
+
+    /// Whether it is worth waiting for: it is in trouble that passes, and nobody wants it empty.
+    fn may_open(&self) -> bool {
+        self.status == NodeStatus::NotReady && !self.cordoned && !self.draining
+    }
+}
+
+/// Chooses a node: the pinned one, else the one that the deployment is on, else the open node with
 /// the most free capacity.
+///
+/// A deployment leaves its node when that is lost, cordoned, draining or removed, unless it has volumes
+/// there.
 #[must_use]
 pub fn place(wish: &Wish, nodes: &[Candidate]) -> Placement {
     if let Some(name) = &wish.pinned {
         return match nodes.iter().find(|node| node.name == *name) {
-            Some(node) => ready_or_wait(node, "it is pinned to it"),
+            Some(node) => open_or_wait(node, "it is pinned to it"),
             None => Placement::Wait(format!(
-                "waiting for node {name}, which has never been seen; it is pinned to it"
+                "waiting for node {name}, which is not in the fleet; it is pinned to it"
             )),
         };
     }
-    if let Some(node) = wish
-        .current
-        .and_then(|id| nodes.iter().find(|node| node.id == id))
-    {
-        return ready_or_wait(node, "its ports and volumes are there");
+    if let Some(current) = wish.current {
+        match nodes.iter().find(|node| node.id == current) {
+            Some(node) if wish.sticky => return open_or_wait(node, "its volumes are there"),
+            Some(node) if node.is_open() || node.may_open() => {
+                return open_or_wait(node, "its ports are there");
+            }
+            None if wish.sticky => {
+                let why = "waiting for its node, which was removed; its volumes are there";
+                return Placement::Wait(why.to_owned());
+            }
+            Some(_) | None => {}
+        }
     }
-    let ready = nodes.iter().filter(|node| node.status == NodeStatus::Ready);
+    let open = nodes.iter().filter(|node| node.is_open());
     // Nothing is copied: this is asked for each deployment, over a thousand nodes.
-    match ready.min_by(|a, b| rank(a).cmp(&rank(b))) {
+    match open.min_by(|a, b| rank(a).cmp(&rank(b))) {
         Some(node) => Placement::On(node.id),
         None => Placement::Wait(nobody(nodes)),
     }
 }
 
-fn ready_or_wait(node: &Candidate, why_this: &str) -> Placement {
-    if node.status == NodeStatus::Ready {
+fn open_or_wait(node: &Candidate, why_this: &str) -> Placement {
+    if node.is_open() {
         return Placement::On(node.id);
     }
     Placement::Wait(format!("waiting for node {}; {why_this}", standing(node)))
@@ -109,139 +138,18 @@ fn nobody(nodes: &[Candidate]) -> String {
 }
 
 fn standing(node: &Candidate) -> String {
+    let intent = if node.draining {
+        ", draining"
+    } else if node.cordoned {
+        ", cordoned"
+    } else {
+        ""
+    };
     match &node.detail {
-        Some(detail) => format!("{} ({}: {detail})", node.name, node.status),
-        None => format!("{} ({})", node.name, node.status),
+        Some(detail) => format!("{} ({}{intent}: {detail})", node.name, node.status),
+        None => format!("{} ({}{intent})", node.name, node.status),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn node(name: &str, status: NodeStatus, running: u64) -> Candidate {
-        Candidate {
-            id: NodeId::new(),
-            name: NodeName::parse(name).unwrap(),
-            status,
-            detail: (status != NodeStatus::Ready).then(|| "no engine".to_owned()),
-            cpu_millis: 2000,
-            memory_bytes: 8 << 30,
-            cpu_declared_millis: 0,
-            memory_declared_bytes: 0,
-            running,
-        }
-    }
-
-    fn check(wish: &Wish, nodes: &[Candidate], expected: Result<&str, &str>) {
-        match (place(wish, nodes), expected) {
-            (Placement::On(id), Ok(name)) => {
-                assert_eq!(
-                    nodes
-                        .iter()
-                        .find(|node| node.id == id)
-                        .unwrap()
-                        .name
-                        .as_str(),
-                    name
-                );
-            }
-            (Placement::Wait(why), Err(says)) => assert!(why.contains(says), "{why}"),
-            (placement, expected) => panic!("{placement:?}, not {expected:?}"),
-        }
-    }
-
-    #[test]
-    fn the_pinned_node_or_none() {
-        let nodes = [
-            node("a", NodeStatus::Ready, 9),
-            node("b", NodeStatus::Ready, 0),
-            node("c", NodeStatus::Lost, 0),
-        ];
-        let pinned = |name: &str| Wish {
-            pinned: Some(NodeName::parse(name).unwrap()),
-            current: None,
-        };
-        check(&pinned("a"), &nodes, Ok("a"));
-        check(&pinned("c"), &nodes, Err("c (LOST: no engine)"));
-        check(&pinned("d"), &nodes, Err("never been seen"));
-    }
-
-    #[test]
-    fn a_deployment_stays_where_its_ports_are() {
-        let nodes = [
-            node("a", NodeStatus::Ready, 9),
-            node("b", NodeStatus::Ready, 0),
-            node("c", NodeStatus::NotReady, 0),
-        ];
-        check(
-            &Wish {
-                pinned: None,
-                current: Some(nodes[0].id),
-            },
-            &nodes,
-            Ok("a"),
-        );
-        check(
-            &Wish {
-                pinned: None,
-                current: Some(nodes[2].id),
-            },
-            &nodes,
-            Err("volumes are there"),
-        );
-        // Its node was removed from the fleet.
-        check(
-            &Wish {
-                pinned: None,
-                current: Some(NodeId::new()),
-            },
-            &nodes,
-            Ok("b"),
-        );
-    }
-
-    #[test]
-    fn the_freest_ready_node() {
-        let mut nodes = vec![
-            node("a", NodeStatus::Ready, 3),
-            node("b", NodeStatus::Ready, 2),
-            node("c", NodeStatus::Lost, 0),
-        ];
-        check(&Wish::default(), &nodes, Ok("b"));
-        nodes[1].memory_declared_bytes = 6 << 30;
-        check(&Wish::default(), &nodes, Ok("a"));
-        nodes[0].cpu_declared_millis = 1900;
-        check(&Wish::default(), &nodes, Ok("b"));
-    }
-
-    #[test]
-    fn without_a_ready_node_it_says_why_it_waits() {
-        check(&Wish::default(), &[], Err("none is known"));
-        check(
-            &Wish::default(),
-            &[node("a", NodeStatus::NotReady, 0)],
-            Err("a (NOT_READY: no engine)"),
-        );
-        let many: Vec<_> = (0..7)
-            .map(|index| node(&format!("n{index}"), NodeStatus::Lost, 0))
-            .collect();
-        check(&Wish::default(), &many, Err("and 2 more"));
-    }
-
-    proptest! {
-        #[test]
-        fn only_ready_nodes_are_chosen(standings in prop::collection::vec((0usize..3, 0u64..5, 0u64..4000), 0..8)) {
-            let nodes: Vec<Candidate> = standings.iter().enumerate().map(|(index, (status, running, declared))| {
-                let mut node = node(&format!("n{index}"), NodeStatus::ALL[*status], *running);
-                node.cpu_declared_millis = *declared;
-                node
-            }).collect();
-            match place(&Wish::default(), &nodes) {
-                Placement::On(id) => prop_assert!(nodes.iter().any(|node| node.id == id && node.status == NodeStatus::Ready)),
-                Placement::Wait(_) => prop_assert!(nodes.iter().all(|node| node.status != NodeStatus::Ready)),
-            }
-        }
-    }
-}
+mod tests;

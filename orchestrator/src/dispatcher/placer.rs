@@ -3,10 +3,12 @@
 use crate::event::{EventSink, Wake};
 use crate::scheduler::{Candidate, Placement, Wish, place};
 use crate::store::{Assignment, Claim, PublishableWork, Store, StoreError};
-use shared::id::{OrchestratorId, RevisionId};
+use shared::id::{DeploymentId, NodeId, OrchestratorId, RevisionId};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How many revisions are placed in one transaction.
@@ -83,12 +85,14 @@ impl Placer {
 
     async fn place_batch(&self, claim: &Claim, nodes: &mut [Candidate]) -> Result<(), StoreError> {
         shared::fail_point!("orchestrator::place::after_claim_before_dispatch");
+        let sticky = self.sticky(claim, nodes).await?;
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {
             let wish = Wish {
                 pinned: revision.pinned_node.clone(),
                 current: revision.current_node,
+                sticky: sticky.contains(&revision.deployment_id),
             };
             match place(&wish, nodes) {
                 Placement::On(node_id) => {
@@ -120,8 +124,28 @@ impl Placer {
     }
 }
 
+impl Placer {
+    /// The claimed deployments that cannot leave their nodes. Asked only of those whose node gets
+    /// nothing new: where the others go does not hang on it.
+    async fn sticky(
+        &self,
+        claim: &Claim,
+        nodes: &[Candidate],
+    ) -> Result<HashSet<DeploymentId>, StoreError> {
+        let is_open = |id: NodeId| nodes.iter().any(|node| node.id == id && node.is_open());
+        let leaving: Vec<DeploymentId> = claim
+            .revisions
+            .iter()
+            .filter(|revision| revision.pinned_node.is_none())
+            .filter(|revision| revision.current_node.is_some_and(|id| !is_open(id)))
+            .map(|revision| revision.deployment_id)
+            .collect();
+        self.store.deployments_with_volumes(&leaving).await
+    }
+}
+
 /// What is given to a node counts for the next choice.
-fn count(nodes: &mut [Candidate], node_id: shared::id::NodeId) {
+fn count(nodes: &mut [Candidate], node_id: NodeId) {
     if let Some(node) = nodes.iter_mut().find(|node| node.id == node_id) {
         node.running += 1;
     }

@@ -135,8 +135,8 @@ impl Store {
         let tx = self.write().await?;
         tx.sql("UPDATE deployments SET poll_claimed_until = ")
             .later(lease)
-            .push(" WHERE next_poll_at IS NOT NULL AND poll_claim_token IN ")
-            .list(tokens.iter().copied())
+            .push(" WHERE next_poll_at IS NOT NULL AND poll_claim_token")
+            .one_of(tokens.iter().copied())
             .run(&*tx)
             .await?;
         tx.commit().await

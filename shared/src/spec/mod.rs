@@ -27,6 +27,16 @@ pub struct DeploymentSpec {
     pub about: About,
 }
 
+impl DeploymentSpec {
+    /// Whether it keeps data on its node.
+    #[must_use]
+    pub fn has_volumes(&self) -> bool {
+        self.services
+            .iter()
+            .any(|service| !service.volumes.is_empty())
+    }
+}
+
 /// What a source says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
