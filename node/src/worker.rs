@@ -11,7 +11,7 @@ use crate::journal::{Acceptance, Attempt, JournalError, StepReport, WorkEntry};
 use crate::lanes::Lanes;
 use crate::logs::Followers;
 use shared::bus::{Bus, Consumer, Delivery, Subscription};
-use shared::message::{WorkItem, WorkRequest, decode};
+use shared::message::{BadItem, WorkItem, WorkRequest, bad_items, decode_each};
 use shared::status::ApplicationStatus as S;
 use std::sync::Arc;
 
@@ -61,6 +61,21 @@ async fn listen(core: &Core, bus: &dyn Bus) -> Result<Consumer, ServiceError> {
     }
 }
 
+/// Acknowledges a delivery whose good items are taken; what does not read of it goes to `dead`.
+async fn answer(mut delivery: Delivery, bad: &[BadItem]) {
+    match bad_items(bad) {
+        None => {
+            // No longer ours: it comes again, and is known by then.
+            let _ = delivery.ack().await;
+        }
+        Some((left, reason)) => {
+            tracing::warn!(%reason, items = bad.len(), "items that do not read go to dead");
+            delivery.body = left;
+            delivery.dead(&reason).await;
+        }
+    }
+}
+
 struct Worker {
     core: Arc<Core>,
     lanes: Lanes,
@@ -75,13 +90,17 @@ impl Worker {
         let mut requests = Vec::new();
         let mut next = Some(first);
         while let Some(delivery) = next {
-            match decode::<WorkItem>(&delivery.body) {
+            match decode_each::<WorkItem>(&delivery.body) {
                 Ok(items) => {
-                    requests.extend(items.into_iter().filter_map(|item| match item {
-                        WorkItem::Request(request) => Some(*request),
-                        WorkItem::Assignments(_) => None,
-                    }));
-                    deliveries.push(delivery);
+                    let mut bad = Vec::new();
+                    for item in items {
+                        match item {
+                            Ok(WorkItem::Request(request)) => requests.push(*request),
+                            Ok(WorkItem::Assignments(_)) => {}
+                            Err(item) => bad.push(item),
+                        }
+                    }
+                    deliveries.push((delivery, bad));
                 }
                 Err(error) => {
                     tracing::warn!(%error, bytes = delivery.body.len(), "a delivery that does not read goes to dead");
@@ -105,9 +124,8 @@ impl Worker {
             self.accept(lasting).await?;
         }
         shared::fail_point!("node::worker::after_journal_before_ack");
-        for delivery in deliveries {
-            // No longer ours: it comes again, and is known by then.
-            let _ = delivery.ack().await;
+        for (delivery, bad) in deliveries {
+            answer(delivery, &bad).await;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::support::{App, Stage};
 use node::runtime::simulated::Step;
 use shared::id::StoreIncarnation;
-use shared::message::{NodeReport, WorkAction, WorkRequest};
+use shared::message::{NodeReport, WorkAction, WorkItem, WorkRequest};
 use shared::status::ApplicationStatus as S;
 
 fn refusal(stage: &Stage, request: &WorkRequest) -> Option<String> {
@@ -29,6 +29,31 @@ async fn what_does_not_read_is_dead_and_stops_nothing() {
     let dead = stage.bus.dead_letters();
     assert_eq!(dead.len(), bodies.len());
     assert!(dead[3].reason.contains("version 9"), "{dead:?}");
+}
+
+#[tokio::test]
+async fn an_item_that_does_not_read_buries_no_other_of_its_batch() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    let good = shared::message::encode(&[WorkItem::from(app.deploy(&stage))]);
+    let mut batch: serde_json::Value = serde_json::from_slice(&good).unwrap();
+    let items = batch["items"].as_array_mut().unwrap();
+    let unknown = serde_json::json!({"item": "newer", "id": 7});
+    items.insert(0, unknown.clone());
+    items.push(serde_json::json!({"item": "request", "id": "broken"}));
+    stage.send_bytes(batch.to_string().as_bytes()).await;
+    stage.until_status(app.revision_id, S::Running).await;
+    let letters = stage
+        .until("the others are dead", |stage| {
+            let letters = stage.bus.dead_letters();
+            (!letters.is_empty()).then_some(letters)
+        })
+        .await;
+    assert_eq!(letters.len(), 1);
+    let kept: serde_json::Value = serde_json::from_slice(&letters[0].body).unwrap();
+    assert_eq!(kept["items"].as_array().unwrap().len(), 2);
+    assert_eq!(kept["items"][0], unknown);
+    assert!(letters[0].reason.contains("newer"), "{letters:?}");
 }
 
 #[tokio::test]

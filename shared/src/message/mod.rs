@@ -6,6 +6,7 @@
 //! version is refused, never guessed.
 
 mod assignments;
+mod each;
 mod report;
 mod telemetry;
 mod work;
@@ -22,6 +23,8 @@ pub use telemetry::{
 pub use work::{
     AdoptWork, DeployWork, PortOffer, ServiceSelection, WorkAction, WorkItem, WorkRequest,
 };
+
+pub use each::{BadItem, bad_items, decode_each};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -81,6 +84,13 @@ pub fn encode<T: Serialize>(items: &[T]) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] for a body that is too large, malformed or of another version.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, DecodeError> {
+    check(body)?;
+    let batch: Batch<T> = serde_json::from_slice(body).map_err(DecodeError::Malformed)?;
+    Ok(batch.items)
+}
+
+/// Whether a body may be read at all: its size and its version.
+fn check(body: &[u8]) -> Result<(), DecodeError> {
     if body.len() > BODY_LIMIT {
         return Err(DecodeError::TooLarge { size: body.len() });
     }
@@ -92,8 +102,7 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, DecodeError> {
             return Err(DecodeError::Version { found: version.v });
         }
     }
-    let batch: Batch<T> = serde_json::from_slice(body).map_err(DecodeError::Malformed)?;
-    Ok(batch.items)
+    Ok(())
 }
 
 /// What orchestrators tell each other on `events`: rows that changed, so that every replica's
