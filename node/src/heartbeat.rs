@@ -3,6 +3,7 @@
 use crate::core::{Core, EngineState};
 use chrono::{DateTime, Utc};
 use shared::bus::{Address, Bus};
+use shared::clock;
 use shared::message::{Capacity, Heartbeat, Load, TelemetryItem, TelemetryTopic, encode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// Sends heartbeats until the node stops. One that the bus does not take is not sent again: the
 /// next one says more.
 pub(crate) async fn run(core: Arc<Core>, bus: Arc<dyn Bus>) {
-    let started_at = Utc::now();
+    let started_at = clock::now();
     let mut engine = core.engine.clone();
     let mut trouble = core.journal.trouble();
     let mut tick = tokio::time::interval(EVERY);
@@ -25,6 +26,7 @@ pub(crate) async fn run(core: Arc<Core>, bus: Arc<dyn Bus>) {
     let mut bus_health = bus.health();
     loop {
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             _ = tick.tick() => {}
             () = core.changed.notified() => {}
@@ -81,7 +83,7 @@ fn heartbeat(core: &Core, started_at: DateTime<Utc>) -> Heartbeat {
         },
         load: load(core, memory),
         started_at,
-        at: Utc::now(),
+        at: clock::now(),
     }
 }
 

@@ -5,7 +5,6 @@
 //! room again.
 
 use crate::text::{clean_line, cut};
-use chrono::Utc;
 use shared::message::{LogLine, LogSource, LogSubject, TelemetryItem};
 use shared::name::ServiceName;
 use shared::status::LogStream;
@@ -158,7 +157,7 @@ impl LogSink {
             subject: self.log.subject,
             source: self.source.clone(),
             seq: count.seq + 1,
-            at: Utc::now(),
+            at: shared::clock::now(),
             stream,
             text,
         };

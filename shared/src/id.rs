@@ -6,6 +6,14 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+fn fresh() -> Uuid {
+    #[cfg(feature = "simulation")]
+    if let Some(id) = crate::simulation::uuid() {
+        return id;
+    }
+    Uuid::now_v7()
+}
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
@@ -19,7 +27,7 @@ macro_rules! ids {
             #[must_use]
             #[expect(clippy::new_without_default, reason = "an id is made on purpose, never by default")]
             pub fn new() -> Self {
-                Self(Uuid::now_v7())
+                Self(fresh())
             }
         }
 

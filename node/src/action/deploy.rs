@@ -18,7 +18,6 @@ use crate::journal::{
     Attempt, DeploymentRecord, Draft, RunningRevision, RunningService, StepReport,
 };
 use crate::runtime::{EngineEvent, Resolved, RuntimeError, StepError};
-use chrono::Utc;
 use shared::message::{DeployWork, LeasedPort};
 use shared::status::{ApplicationStatus as S, FailureReason, Method};
 use std::collections::BTreeSet;
@@ -53,6 +52,7 @@ async fn until_ended(action: &Action, work: &DeployWork) -> Ending {
                     "the container engine is away ({detail}); waiting for it to begin again"
                 ));
                 tokio::select! {
+                    biased;
                     () = action.cancel.cancelled() => return interrupted(action).await,
                     () = engine_returns(&action.core) => {}
                 }
@@ -186,7 +186,7 @@ async fn start(
         spec: resolved.spec.clone(),
         ports,
         services,
-        since: Utc::now(),
+        since: shared::clock::now(),
     };
     switch(action, &running).await?;
     Ok(running)

@@ -2,7 +2,6 @@
 
 use super::disk::{Op, Room};
 use super::{DeploymentRecord, Standing, State, WorkEntry};
-use chrono::Utc;
 use serde::Serialize;
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::{
@@ -257,7 +256,7 @@ impl<'a> Draft<'a> {
             status,
             failure_reason: step.failure_reason,
             detail: step.detail,
-            at: Utc::now(),
+            at: shared::clock::now(),
             facts: step.facts,
         }));
         true

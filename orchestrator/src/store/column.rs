@@ -12,7 +12,7 @@ pub(crate) type Time = chrono::DateTime<chrono::Utc>;
 /// Now, by this process' clock, as a row would give it back.
 pub(crate) fn now() -> Time {
     use chrono::SubsecRound;
-    chrono::Utc::now().trunc_subsecs(6)
+    shared::clock::now().trunc_subsecs(6)
 }
 
 /// A document, kept as JSON in a text column.

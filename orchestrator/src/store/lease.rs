@@ -141,7 +141,7 @@ impl Wishes {
                 return None;
             }
             let choice = ports::choose(
-                &mut rand::rng(),
+                &mut shared::chance::rng(),
                 home.unwrap_or(next),
                 spill,
                 PORTS_OFFERED,

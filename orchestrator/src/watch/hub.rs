@@ -142,7 +142,7 @@ mod tests {
             subject,
             source: None,
             seq,
-            at: chrono::Utc::now(),
+            at: shared::clock::now(),
             stream: LogStream::Stdout,
             text: "x".to_owned(),
         }

@@ -182,7 +182,7 @@ impl Watcher {
     async fn until_next(&self) -> Result<Duration, StoreError> {
         let next = self.store.git_poll_next().await?;
         let wait = next.map_or(SWEEP, |next| {
-            (next - chrono::Utc::now()).to_std().unwrap_or_default()
+            (next - shared::clock::now()).to_std().unwrap_or_default()
         });
         Ok(wait.clamp(BREATH, SWEEP))
     }
