@@ -74,8 +74,8 @@ impl<'a> Draft<'a> {
         self.state
     }
 
-    /// Takes a work request in, unless it is known, of an older attempt or for something that is
-    /// gone, and says which.
+    /// Takes a work request in, unless it is known, of an older attempt, or for something that is
+    /// gone or given up, and says which.
     pub fn accept(&mut self, node: &NodeName, request: WorkRequest) -> Acceptance {
         let receipt = WorkReceipt {
             node: node.clone(),
@@ -122,9 +122,18 @@ impl<'a> Draft<'a> {
         if self.state.destroyed.contains(&request.deployment_id) && !destroys {
             return Some("the deployment was destroyed here".to_owned());
         }
-        let known = self.state.standings.get(&request.revision_id)?.epoch;
-        (request.epoch < known)
-            .then(|| format!("attempt {} is older than attempt {known}", request.epoch))
+        let standing = self.state.standings.get(&request.revision_id)?;
+        let known = standing.epoch;
+        if request.epoch < known {
+            return Some(format!(
+                "attempt {} is older than attempt {known}",
+                request.epoch
+            ));
+        }
+        // A delivery that comes again comes late: its own cancel may have been here before it.
+        let begins = matches!(request.action, WorkAction::Deploy(_)) && request.epoch == known;
+        let ended = standing.status.filter(|status| begins && status.is_final());
+        ended.map(|status| format!("attempt {known} was {status} before it arrived"))
     }
 
     /// Another store than before means that it was restored from a backup: what was counted

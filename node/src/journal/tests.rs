@@ -1,7 +1,10 @@
 use super::*;
 use proptest::prelude::*;
-use shared::message::{ReportFacts, ServiceSelection, WorkAction, WorkRequest};
+use shared::message::{
+    DeployWork, PortOffer, ReportFacts, ServiceSelection, WorkAction, WorkRequest,
+};
 use shared::name::{DeploymentName, NodeName};
+use shared::source::{GitSource, GitUrl, Source};
 use shared::status::ApplicationStatus as S;
 
 fn node() -> NodeName {
@@ -233,6 +236,43 @@ async fn what_is_said_of_a_revision_only_moves_forward() {
         [false, true],
         "an older attempt has nothing to say"
     );
+}
+
+#[tokio::test]
+async fn a_cancel_that_overtakes_its_deploy_is_the_last_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&dir.path().join("journal.redb")).unwrap();
+    let cancel = request(WorkAction::Cancel);
+    let source = Source::GitApp(GitSource {
+        url: GitUrl::parse("https://forge.example/app.git").unwrap(),
+        git_ref: None,
+        subdir: None,
+        poll_seconds: 0,
+    });
+    let deploy = DeployWork {
+        source,
+        commit: None,
+        method: None,
+        ports: PortOffer::default(),
+    };
+    let deploy = WorkRequest {
+        id: WorkId::new(),
+        action: WorkAction::Deploy(deploy),
+        ..cancel.clone()
+    };
+    let verdicts = journal.change(|draft| {
+        draft.accept(&node(), cancel.clone());
+        report(draft, &cancel, S::Cancelled);
+        let newer = WorkRequest {
+            id: WorkId::new(),
+            epoch: 2,
+            ..deploy.clone()
+        };
+        [deploy, newer].map(|deploy| draft.accept(&node(), deploy))
+    });
+    let [same, newer] = verdicts.await.unwrap();
+    assert!(matches!(same, Acceptance::Refused { .. }), "{same:?}");
+    assert!(matches!(newer, Acceptance::New(_)), "{newer:?}");
 }
 
 #[derive(Clone, Debug)]
