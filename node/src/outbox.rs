@@ -23,6 +23,7 @@ pub(crate) async fn run(core: Arc<Core>, bus: Arc<dyn Bus>) {
             Some(Ok(())) => {
                 pause.reset();
                 tokio::select! {
+                    biased;
                     () = core.stop.cancelled() => break,
                     changed = safe.changed() => if changed.is_err() { return },
                 }

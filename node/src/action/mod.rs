@@ -177,10 +177,12 @@ impl Action {
                 }
             }
             tokio::select! {
+                biased;
                 () = self.core.stop.cancelled() => return Ending::Kept,
                 () = pause.wait() => {}
             }
             tokio::select! {
+                biased;
                 () = self.core.stop.cancelled() => return Ending::Kept,
                 () = self.core.engine_is_up() => {}
             }

@@ -39,6 +39,7 @@ pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kin
             Err(StepError::EngineAway(detail)) => {
                 tracing::warn!(%deployment_id, %detail, "a start waits for the container engine");
                 tokio::select! {
+                    biased;
                     () = action.cancel.cancelled() => {}
                     () = super::deploy::engine_returns(core) => {}
                 }

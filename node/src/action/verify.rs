@@ -44,6 +44,7 @@ pub(super) async fn all(
     cancel: &CancellationToken,
 ) -> Result<(), StepError> {
     tokio::select! {
+        biased;
         () = cancel.cancelled() => Err(StepError::Interrupted),
         verified = try_join_all(subjects.into_iter().map(|subject| one(core, subject, log))) => verified.map(drop),
     }

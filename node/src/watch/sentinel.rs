@@ -31,6 +31,7 @@ pub(super) async fn watch(core: Arc<Core>, record: DeploymentRecord) {
             .min()
             .unwrap_or_else(Instant::now);
         tokio::select! {
+            biased;
             event = events.recv() => match event {
                 Ok(event) => sentinel.hear(event).await,
                 Err(RecvError::Lagged(_)) => sentinel.hear(EngineEvent::Missed).await,

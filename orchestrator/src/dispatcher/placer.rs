@@ -47,6 +47,7 @@ impl Placer {
                 );
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.wake.dispatcher.notified() => {}
                 () = tokio::time::sleep(SWEEP) => {}

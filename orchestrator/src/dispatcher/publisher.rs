@@ -47,6 +47,7 @@ impl Publisher {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let orders = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 Some(orders) = self.orders.recv() => Some(orders),
                 () = self.wake.publisher.notified() => None,
