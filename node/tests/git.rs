@@ -6,6 +6,8 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+#[path = "git/certificates.rs"]
+mod certificates;
 #[path = "git/context.rs"]
 mod context;
 #[path = "git/limits.rs"]

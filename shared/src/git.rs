@@ -7,10 +7,38 @@
 use crate::guard::GuardPolicy;
 use crate::source::{CommitId, GitRef, GitUrl};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The hidden subcommand that answers one [`RefQuestion`] with one [`RefAnswer`].
 pub const LS_REMOTE_COMMAND: &str = "internal-ls-remote";
+
+/// Where OpenSSL looks for the certificate authorities that it trusts.
+const CA_FILE: &str = "SSL_CERT_FILE";
+const CA_DIR: &str = "SSL_CERT_DIR";
+
+/// Says to a child that it was started without certificate authorities.
+const NO_CA: &str = "LONGSHORE_NO_CERTIFICATES";
+
+/// What a child finds the certificate authorities by, as pairs of its environment.
+///
+/// OpenSSL reads and parses every authority of the machine as soon as it is initialised, which takes
+/// longer than a small fetch. A child that is not about to speak TLS is given none (`needed` false),
+/// and asks [`has_certificates`] before it does.
+#[must_use]
+pub fn certificate_environment(needed: bool) -> Vec<(&'static str, OsString)> {
+    if !needed {
+        return vec![(CA_FILE, "/dev/null".into()), (NO_CA, "1".into())];
+    }
+    let inherited = [CA_FILE, CA_DIR].map(|name| Some((name, std::env::var_os(name)?)));
+    inherited.into_iter().flatten().collect()
+}
+
+/// Whether this process, a child, was started with certificate authorities.
+#[must_use]
+pub fn has_certificates() -> bool {
+    std::env::var_os(NO_CA).is_none()
+}
 
 /// Where a fetch or a look may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +136,18 @@ mod tests {
             let json = serde_json::to_string(&answer).unwrap();
             assert_eq!(serde_json::from_str::<RefAnswer>(&json).unwrap(), answer);
         }
+    }
+
+    #[test]
+    fn a_child_without_tls_is_given_no_certificates() {
+        let without = certificate_environment(false);
+        assert!(without.contains(&(CA_FILE, "/dev/null".into())));
+        assert!(without.iter().any(|(name, _)| *name == NO_CA));
+        let with = certificate_environment(true);
+        assert!(
+            with.iter()
+                .all(|(name, _)| [CA_FILE, CA_DIR].contains(name))
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::wire::{Ask, LINE_LIMIT, Prepared, Progress, Say, Written};
 use crate::log_sink::LogSink;
 use crate::text::cut_front;
 use futures::StreamExt;
-use shared::source::{CommitId, GitUrl};
+use shared::git::certificate_environment;
+use shared::source::{CommitId, GitScheme, GitUrl};
 use shared::spec::DeploymentSpec;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -34,37 +35,44 @@ pub async fn fetch(
         .check_scheme(order.policy.file_allowed)
         .map_err(|error| FetchError::failed(error.to_string()))?;
     log.system(format!("fetching {}{}", order.url, aim(&order)));
-    let mut running = Running::start(&order, log.clone(), cancel.clone()).await?;
-    let (limits, mirror_dir, url) = (order.limits, order.mirror_dir.clone(), order.url.clone());
-    running
-        .ask(&Ask::Fetch(Box::new(order)), limits.wall)
-        .await?;
-    let heard = running
-        .listen(Begun::OnceTheMirrorIsOurs, |said| match said {
-            Say::Prepared(prepared) => Some(*prepared),
-            _ => None,
-        })
-        .await;
-    let prepared = match heard {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            give_back(&error, &mirror_dir, &url).await;
-            return Err(error);
+    let (mirror_dir, url) = (order.mirror_dir.clone(), order.url.clone());
+    let fetched = run(order, log, cancel).await;
+    if let Err(error) = &fetched {
+        give_back(error, &mirror_dir, &url).await;
+    }
+    fetched
+}
+
+/// Runs the child; a second time, with certificates, when it turns out to need them.
+async fn run(
+    order: FetchOrder,
+    log: &LogSink,
+    cancel: &CancellationToken,
+) -> Result<Fetched, FetchError> {
+    let mut certificates = order.url.scheme() == GitScheme::Https;
+    let limits = order.limits;
+    let mut running = Running::start(&order, certificates, log.clone(), cancel.clone()).await?;
+    let ask = Ask::Fetch(Box::new(order.clone()));
+    loop {
+        running.ask(&ask, limits.wall).await?;
+        let heard = running
+            .listen(Begun::OnceTheMirrorIsOurs, |said| match said {
+                Say::Prepared(prepared) => Some(Some(*prepared)),
+                Say::CertificatesNeeded => Some(None),
+                _ => None,
+            })
+            .await?;
+        if let Some(prepared) = heard {
+            return Ok(Fetched::new(prepared, running));
         }
-    };
-    let Prepared {
-        commit,
-        spec,
-        warnings,
-        content_hash,
-    } = prepared;
-    Ok(Fetched {
-        commit,
-        spec,
-        warnings,
-        content_hash,
-        running,
-    })
+        if std::mem::replace(&mut certificates, true) {
+            let refused = FetchError::node("fetching", "the child does not find its certificates");
+            return Err(running.end(refused).await);
+        }
+        // Its lock on the mirror goes with it.
+        running.kill().await;
+        running = Running::start(&order, certificates, log.clone(), cancel.clone()).await?;
+    }
 }
 
 /// Gives back the disk that a failed fetch used.
@@ -122,6 +130,22 @@ pub struct Context {
 }
 
 impl Fetched {
+    fn new(prepared: Prepared, running: Running) -> Self {
+        let Prepared {
+            commit,
+            spec,
+            warnings,
+            content_hash,
+        } = prepared;
+        Self {
+            commit,
+            spec,
+            warnings,
+            content_hash,
+            running,
+        }
+    }
+
     /// Writes the build context as a tar to `to`. After an error nothing is left there.
     ///
     /// # Errors
@@ -192,6 +216,7 @@ struct Running {
 impl Running {
     async fn start(
         order: &FetchOrder,
+        certificates: bool,
         log: LogSink,
         cancel: CancellationToken,
     ) -> Result<Self, FetchError> {
@@ -204,6 +229,7 @@ impl Running {
             .env_clear()
             .env("HOME", home.path())
             .env("LANG", "C.UTF-8")
+            .envs(certificate_environment(certificates))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -211,11 +237,6 @@ impl Running {
             // Ctrl-C at the node's terminal is the parent's to handle.
             .process_group(0)
             .kill_on_drop(true);
-        for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
         if let Some(agent) = &order.policy.ssh.agent {
             command.env("SSH_AUTH_SOCK", agent);
         }
@@ -321,10 +342,14 @@ impl Running {
 
     /// Makes sure that the child is gone, and passes on why.
     async fn end(&mut self, why: FetchError) -> FetchError {
+        self.kill().await;
+        why
+    }
+
+    async fn kill(&mut self) {
         if let Err(error) = self.child.kill().await {
             tracing::warn!(%error, "cannot kill a fetch process");
         }
-        why
     }
 
     /// How a child ended that should have answered.

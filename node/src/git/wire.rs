@@ -30,6 +30,9 @@ pub(super) enum Ask {
 pub(super) enum Say {
     /// The mirror is ours: the time of the fetch starts to count.
     Started,
+    /// A server is to be asked over TLS, and there are no certificates to know it by: the same order
+    /// to a child that has them. Nothing follows.
+    CertificatesNeeded,
     /// A line for the log.
     Log {
         /// The line.

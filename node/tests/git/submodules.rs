@@ -5,7 +5,7 @@ use shared::status::FailureReason;
 use testkit::git_server::{GitServer, Repository};
 
 /// Adds `inner` as a submodule at `path` with the address `url`.
-fn add(repository: &Repository, inner: &Repository, path: &str, url: &str) {
+pub(crate) fn add(repository: &Repository, inner: &Repository, path: &str, url: &str) {
     let commit = git(inner, &["rev-parse", "HEAD"], b"");
     let modules = repository.work_tree().join(".gitmodules");
     let mut text = std::fs::read_to_string(&modules).unwrap_or_default();

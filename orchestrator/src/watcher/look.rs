@@ -4,8 +4,10 @@
 //! limits of its own, and is killed when it takes too long.
 
 use async_trait::async_trait;
-use shared::git::{FetchPolicy, LS_REMOTE_COMMAND, RefAnswer, RefQuestion};
-use shared::source::{CommitId, GitRef, GitUrl};
+use shared::git::{
+    FetchPolicy, LS_REMOTE_COMMAND, RefAnswer, RefQuestion, certificate_environment,
+};
+use shared::source::{CommitId, GitRef, GitScheme, GitUrl};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -135,7 +137,7 @@ impl ChildLook {
         let home = tempfile::Builder::new()
             .prefix("longshore-look-")
             .tempdir()?;
-        let mut child = self.command(home.path()).spawn()?;
+        let mut child = self.command(home.path(), question.url.scheme()).spawn()?;
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(LookError::Machine {
                 detail: "the child process has no pipes".to_owned(),
@@ -150,7 +152,7 @@ impl ChildLook {
         read_answer(&answer, child).await
     }
 
-    fn command(&self, home: &Path) -> Command {
+    fn command(&self, home: &Path, scheme: GitScheme) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
@@ -158,6 +160,7 @@ impl ChildLook {
             .env_clear()
             .env("HOME", home)
             .env("LANG", "C.UTF-8")
+            .envs(certificate_environment(scheme == GitScheme::Https))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -165,11 +168,6 @@ impl ChildLook {
             // Ctrl-C at the terminal is the parent's to handle.
             .process_group(0)
             .kill_on_drop(true);
-        for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
         if let Some(agent) = &self.policy.ssh.agent {
             command.env("SSH_AUTH_SOCK", agent);
         }

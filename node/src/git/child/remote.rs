@@ -8,7 +8,8 @@ use crate::git::error::FetchError;
 use crate::git::mirror;
 use git2::{AutotagOption, ErrorClass, FetchOptions, Oid, RemoteRedirect};
 use sha2::{Digest, Sha256};
-use shared::source::{CommitId, GitRef, GitUrl};
+use shared::git::has_certificates;
+use shared::source::{CommitId, GitRef, GitScheme, GitUrl};
 
 /// All of the history, as libgit2 has it; also turns a shallow mirror into a whole one.
 const WHOLE: i32 = i32::MAX;
@@ -65,6 +66,10 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     fn new(depot: &'a Depot, url: &'a GitUrl) -> Result<Self, FetchError> {
+        if url.scheme() == GitScheme::Https && !has_certificates() {
+            // The submodule of a repository that is not fetched over TLS.
+            depot.talk().need_certificates();
+        }
         let server = Server::reach(url, &depot.order().policy, depot.meter(), || {
             depot.network()
         })?;

@@ -37,6 +37,12 @@ impl Talk {
         }
     }
 
+    /// Asks to be started again with certificates. What was fetched so far is in the mirror.
+    pub(super) fn need_certificates(&self) -> ! {
+        self.say(&Say::CertificatesNeeded);
+        std::process::exit(0)
+    }
+
     /// A line for the log.
     pub(super) fn log(&self, text: impl Into<String>) {
         self.say(&Say::Log { text: text.into() });
