@@ -15,6 +15,7 @@ mod support;
 
 use shared::message::{ServiceSelection, WorkAction};
 use shared::status::{ApplicationStatus as S, FailureReason};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -160,4 +161,65 @@ async fn a_killed_node_finds_what_it_runs_and_ports_answer_meanwhile() {
     tokio::time::timeout(Duration::from_secs(30), stage.until_containers(1))
         .await
         .unwrap();
+}
+
+/// The network of a first deployment is made while its image is: it is there when the build fails,
+/// for the next revision, and goes with the deployment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_was_made_for_a_failed_build_goes_with_the_deployment() {
+    let mut stage = Stage::new().await;
+    stage.commit(&[("Dockerfile", "FROM busybox\nRUN false\n")]);
+    stage.deploy().await;
+    let failed = stage.until(S::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::BuildFailed));
+    let networks = stage.networks();
+    assert_eq!(networks.lines().count(), 1, "{networks}");
+
+    stage.commit(&[("Dockerfile", WEB), ("index.html", "one\n")]);
+    stage.deploy().await;
+    stage.until(S::Running).await;
+    assert_eq!(stage.networks(), networks, "the same network is used");
+
+    stage.send(WorkAction::Destroy { volumes: true }).await;
+    stage.until(S::Destroyed).await;
+    stage.check_nothing_is_left().await;
+}
+
+/// Making the network beforehand is a help, not a condition: why it cannot be made is said where it
+/// is needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_cannot_be_made_fails_the_start_not_the_build() {
+    let _taken = Taken::new("longshore-test-taken-pool", "10.235.77.0/28");
+    let pool = (Ipv4Addr::new(10, 235, 77, 0), 28);
+    let mut stage = Stage::with(|settings| settings.network_pool = pool).await;
+    stage.commit(&[("Dockerfile", WEB), ("index.html", "one\n")]);
+    stage.deploy().await;
+    let failed = stage.until(S::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::StartFailed));
+    assert_eq!(stage.networks(), "");
+    stage.until_containers(0).await;
+}
+
+/// Somebody else's network.
+struct Taken(&'static str);
+
+impl Taken {
+    fn new(name: &'static str, subnet: &str) -> Self {
+        docker(&["network", "create", "--subnet", subnet, name]);
+        Self(name)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        docker(&["network", "rm", self.0]);
+    }
+}
+
+fn docker(arguments: &[&str]) {
+    let done = std::process::Command::new("docker")
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "docker {arguments:?}: {done:?}");
 }

@@ -100,7 +100,16 @@ async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, 
             },
         )
         .await?;
-    let images = build(action, tree, &resolved).await?;
+    // The network of a first deployment is made while its image is. Both are waited for: the engine
+    // goes on making a network whose caller is gone, also after everything was removed.
+    let (images, prepared) = tokio::join!(
+        build(action, tree, &resolved),
+        action.core.runtime.prepare(action.request().deployment_id)
+    );
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "the network is made with the first container");
+    }
+    let images = images?;
     action.report(S::Starting, StepReport::default()).await?;
     let running = start(action, work, &resolved, &images).await?;
     Ok(running)
@@ -109,18 +118,14 @@ async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, 
 /// Removes what an earlier try of this revision left, which was never current.
 async fn remove_leftovers(action: &Action) -> Result<(), StepError> {
     let Attempt { revision, epoch } = action.attempt();
-    if action.entry.attempts == 0
-        && epoch == 1
-        && action
-            .record()
-            .is_none_or(|record| record.retiring.is_empty())
-    {
+    let is_meant = move |found: Attempt| found.revision == revision && found.epoch <= epoch;
+    let is_marked = action
+        .record()
+        .is_some_and(|record| record.retiring.iter().copied().any(is_meant));
+    if action.entry.attempts == 0 && epoch == 1 && !is_marked {
         return Ok(());
     }
-    remove_candidate(action, move |found| {
-        found.revision == revision && found.epoch <= epoch
-    })
-    .await
+    remove_candidate(action, is_meant).await
 }
 
 async fn remove_candidate(

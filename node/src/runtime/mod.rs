@@ -331,6 +331,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes an image by name. One that is not there, or in use, is fine.
     async fn image_remove(&self, name: &str) -> Result<(), RuntimeError>;
 
+    /// Makes what containers of a deployment need and what takes time, while something else takes
+    /// time too: its network. What is there already is fine, and [`Runtime::create`] makes what is
+    /// not there; destroying the deployment removes it.
+    async fn prepare(&self, _deployment: DeploymentId) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// Creates a container, and before it the deployment's network and volumes.
     async fn create(&self, job: ContainerJob<'_>) -> Result<Created, StepError>;
 

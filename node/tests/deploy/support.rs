@@ -50,6 +50,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings than usual.
+    pub(crate) async fn with(change: impl FnOnce(&mut NodeSettings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let deployment_id = DeploymentId::new();
         let tail = &deployment_id.0.simple().to_string()[20..];
@@ -62,6 +67,7 @@ impl Stage {
         };
         settings.network_pool = (Ipv4Addr::new(10, 234, 0, 0), 16);
         settings.stop_grace = Duration::from_secs(1);
+        change(&mut settings);
         let bus = LocalBus::new();
         bus.declare_work_queue(&name).await.unwrap();
         let reports = Arc::new(Mutex::new(Vec::new()));
@@ -252,6 +258,12 @@ impl Stage {
             assert!(begun.elapsed() < PATIENCE, "{found:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The ids of the deployment's networks.
+    pub(crate) fn networks(&self) -> String {
+        let label = format!("label=longshore.deployment={}", self.deployment_id);
+        self.docker(&["network", "ls", "--quiet", "--filter", &label])
     }
 
     pub(crate) async fn check_nothing_is_left(&self) {

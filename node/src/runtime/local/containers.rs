@@ -19,11 +19,7 @@ impl LocalRuntime {
         &self,
         job: ContainerJob<'_>,
     ) -> Result<Created, StepError> {
-        let order = NetworkOrder {
-            deployment: job.deployment_id,
-            node: self.node.clone(),
-            pool: self.network_pool,
-        };
+        let order = self.network_order(job.deployment_id);
         // From the choice of an address until a container has it, nobody else chooses.
         let choosing = self.choosing(job.deployment_id);
         let _chosen = choosing.lock().await;
@@ -50,6 +46,14 @@ impl LocalRuntime {
                 Ok(Created { id, address })
             }
             Err(error) => Err(start_failed(error)),
+        }
+    }
+
+    pub(super) fn network_order(&self, deployment: DeploymentId) -> NetworkOrder {
+        NetworkOrder {
+            deployment,
+            node: self.node.clone(),
+            pool: self.network_pool,
         }
     }
 

@@ -199,6 +199,12 @@ impl Runtime for LocalRuntime {
         }
     }
 
+    async fn prepare(&self, deployment: DeploymentId) -> Result<(), RuntimeError> {
+        let order = self.network_order(deployment);
+        self.engine.network_ensure(&order).await?;
+        Ok(())
+    }
+
     async fn create(&self, job: ContainerJob<'_>) -> Result<Created, StepError> {
         self.create_container(job).await
     }
