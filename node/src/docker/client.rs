@@ -127,7 +127,9 @@ impl Engine {
         Fut: Future<Output = Result<T, bollard::errors::Error>>,
     {
         let docker = self.docker(doing).await?;
+        let asked = std::time::Instant::now();
         let answer = tokio::time::timeout(limit, request(docker.with_timeout(limit))).await;
+        tracing::trace!(doing, took = ?asked.elapsed(), "the engine was asked");
         let result = match answer {
             Ok(answer) => answer.map_err(|error| EngineError::from_client(doing, error)),
             Err(_) => Err(EngineError::Timeout { doing }),
