@@ -254,6 +254,7 @@ async fn a_cancel_that_overtakes_its_deploy_is_the_last_word() {
         commit: None,
         method: None,
         ports: PortOffer::default(),
+        given: 0,
     };
     let deploy = WorkRequest {
         id: WorkId::new(),
