@@ -26,6 +26,8 @@ mod m20261120_000008_create_service_states;
 mod m20261120_000009_create_build_logs;
 mod m20261125_000010_lease_work_and_nodes;
 mod m20261125_000011_create_port_offers;
+mod m20261125_000012_find_unsent_work;
+mod m20261125_000013_trust_locked_parents;
 
 /// All changes of the schema, in order.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261120_000009_create_build_logs::Migration),
             Box::new(m20261125_000010_lease_work_and_nodes::Migration),
             Box::new(m20261125_000011_create_port_offers::Migration),
+            Box::new(m20261125_000012_find_unsent_work::Migration),
+            Box::new(m20261125_000013_trust_locked_parents::Migration),
         ]
     }
 }

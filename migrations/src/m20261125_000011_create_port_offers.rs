@@ -19,11 +19,6 @@ impl MigrationTrait for Migration {
             // Whether they lie further apart than the few blocks that an offer usually takes.
             .col(boolean("wide"))
             .col(timestamp_with_time_zone("created_at"))
-            .foreign_key(
-                ForeignKey::create()
-                    .from("port_offers", "revision_id")
-                    .to("revisions", "id"),
-            )
             .to_owned();
         manager.create_table(table).await?;
         let index = Index::create()
