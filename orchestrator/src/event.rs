@@ -51,7 +51,9 @@ impl EventSink {
 /// What the loops wait for beside their timers. A wake-up before the wait is not lost.
 #[derive(Debug, Default)]
 pub struct Wake {
-    /// A revision may be waiting for a node, or a node for a revision.
+    /// A revision was requested just now.
+    pub requested: Notify,
+    /// A revision that waited may be placed now: a node changed, or an older revision ended.
     pub dispatcher: Notify,
     /// A work request may be waiting to be published.
     pub publisher: Notify,

@@ -19,7 +19,7 @@ pub(super) async fn create(
     match commands.creations.submit(new.clone()).await? {
         Created::Made { id, step } => {
             let view = made(new, id, &step);
-            commands.announce(vec![step]);
+            commands.announce_requested(step, &view);
             Ok(view)
         }
         Created::NameTaken { by } => {

@@ -201,9 +201,23 @@ impl Commands {
             .ok_or_else(|| CommandError::not_found("deployment", id))
     }
 
+    /// The same for a deployment that was just made: there is nothing to send yet, and nothing to
+    /// look at unless its repository is watched.
+    fn announce_requested(&self, step: StatusEvent, made: &DeploymentView) {
+        self.events.steps([step]);
+        self.wake.requested.notify_one();
+        let is_watched = made
+            .git_watch
+            .as_ref()
+            .is_some_and(|watch| watch.next_poll_at.is_some());
+        if is_watched {
+            self.wake.watcher.notify_one();
+        }
+    }
+
     fn announce(&self, steps: Vec<StatusEvent>) {
         self.events.steps(steps);
-        self.wake.dispatcher.notify_one();
+        self.wake.requested.notify_one();
         self.wake.publisher.notify_one();
         self.wake.watcher.notify_one();
     }

@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How many revisions are placed in one transaction.
 const BATCH: u64 = 400;
@@ -19,6 +20,9 @@ const NODES_GOOD_FOR: Duration = Duration::from_millis(500);
 const LEASE: Duration = Duration::from_secs(10);
 /// How long until a look without a wake-up.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How far a look at what is new goes back.
+const OVERLAP: Duration = Duration::from_millis(500);
 
 /// Gives revisions to nodes.
 pub(crate) struct Placer {
@@ -36,42 +40,65 @@ struct Nodes {
     read_at: Instant,
 }
 
+impl Nodes {
+    fn has_ready(&self) -> bool {
+        self.candidates.iter().any(Candidate::is_open)
+    }
+}
+
 impl Placer {
     /// Runs until `stop`. A claim that was taken is always finished or given back.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            if let Err(error) = self.place_all().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "revisions could not be placed; trying again"
-                );
-            }
-            tokio::select! {
+        let mut look = tokio::time::interval(SWEEP);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Ids rise with time: what was requested since the last look lies behind it. What lies before
+        // it all the same, by another clock for instance, is found by the next look at everything.
+        let mut looked_up_to: Option<RevisionId> = None;
+        loop {
+            let after = tokio::select! {
                 biased;
-                () = stop.cancelled() => {}
-                () = self.wake.dispatcher.notified() => {}
-                () = tokio::time::sleep(SWEEP) => {}
+                () = stop.cancelled() => return,
+                () = self.wake.dispatcher.notified() => None,
+                _ = look.tick() => None,
+                () = self.wake.requested.notified() => looked_up_to,
+            };
+            match self.place_all(after).await {
+                Ok(last) => looked_up_to = last.max(looked_up_to),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "revisions could not be placed; trying again"
+                    );
+                    // Some of those that were to be looked at were not.
+                    looked_up_to = None;
+                }
             }
         }
     }
 
-    /// Looks at every revision that waits, once.
-    async fn place_all(&self) -> Result<(), StoreError> {
-        let mut after: Option<RevisionId> = None;
-        let mut nodes = self.nodes().await?;
+    /// Looks at every revision that waits, once, beginning after `after`; where the next look at what
+    /// is new begins.
+    async fn place_all(
+        &self,
+        mut after: Option<RevisionId>,
+    ) -> Result<Option<RevisionId>, StoreError> {
+        let mut nodes: Option<Nodes> = None;
         loop {
             let claim = self
                 .store
                 .claim_requested(self.me, after, BATCH, LEASE)
                 .await?;
             let Some(last) = claim.revisions.last() else {
-                return Ok(());
+                let has_room = nodes.as_ref().is_some_and(Nodes::has_ready);
+                return Ok(after.map(|last| if has_room { overlapping(last) } else { last }));
             };
             after = Some(last.id);
-            if nodes.read_at.elapsed() > NODES_GOOD_FOR {
-                nodes = self.nodes().await?;
-            }
-            self.place_batch(&claim, &mut nodes.candidates).await?;
+            let known = match nodes.take() {
+                Some(nodes) if nodes.read_at.elapsed() < NODES_GOOD_FOR => nodes,
+                _ => self.nodes().await?,
+            };
+            let known = nodes.insert(known);
+            self.place_batch(&claim, &mut known.candidates).await?;
         }
     }
 
@@ -145,9 +172,35 @@ impl Placer {
     }
 }
 
+/// A moment before this revision was requested: transactions do not commit in the order of their
+/// ids. What was placed there is not looked at again; with no node ready all of it would be, and a
+/// node that becomes ready makes for a look at everything anyway.
+fn overlapping(last: RevisionId) -> RevisionId {
+    // A UUIDv7 begins with its time in milliseconds.
+    let millis = (last.0.as_u128() >> 80).saturating_sub(OVERLAP.as_millis());
+    RevisionId(Uuid::from_u128(millis << 80))
+}
+
 /// What is given to a node counts for the next choice.
 fn count(nodes: &mut [Candidate], node_id: NodeId) {
     if let Some(node) = nodes.iter_mut().find(|node| node.id == node_id) {
         node.running += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_what_is_new_begins_a_moment_before_the_last() {
+        let last = RevisionId::new();
+        let begins = overlapping(last);
+        let millis = |id: RevisionId| id.0.as_u128() >> 80;
+        assert_eq!(millis(last) - millis(begins), OVERLAP.as_millis());
+        assert_eq!(
+            overlapping(RevisionId(Uuid::nil())),
+            RevisionId(Uuid::nil())
+        );
     }
 }
