@@ -124,7 +124,9 @@ async fn execute(
     caller: Caller,
     method: &Method,
 ) -> Response {
-    let Prepared { request, operation } = match asked.prepare(caller, &app.document_limits) {
+    let Prepared {
+        request, operation, ..
+    } = match asked.prepare(caller, &app.document_limits) {
         Ok(prepared) => prepared,
         Err(error) => return reply::graphql(media, refused(error)),
     };

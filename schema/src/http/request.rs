@@ -5,7 +5,7 @@ use crate::error::{ApiError, Code};
 use crate::guard::{self, DocumentLimits};
 use async_graphql::Variables;
 use async_graphql::parser::types::{
-    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
+    DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -101,13 +101,20 @@ impl Asked {
                 ),
             ));
         }
+        let shared = operation
+            .filter(|operation| follows_all(operation))
+            .map(|_| shared_key(&self.query, self.operation_name.as_deref(), &variables));
         let operation = operation.map(|operation| operation.ty);
         // The text is not needed again: the parsed document goes along.
         let mut request = async_graphql::Request::new(String::new()).data(caller);
         request.operation_name = self.operation_name;
         request.variables = Variables::from_json(Value::Object(variables));
         request.set_parsed_query(document);
-        Ok(Prepared { request, operation })
+        Ok(Prepared {
+            request,
+            operation,
+            shared,
+        })
     }
 }
 
@@ -116,6 +123,32 @@ pub(crate) struct Prepared {
     pub(crate) request: async_graphql::Request,
     /// What kind of operation will be executed; none when the document does not say which.
     pub(crate) operation: Option<OperationType>,
+    /// Who asks the same at another moment is answered the same from then on, and has the same key.
+    pub(crate) shared: Option<String>,
+}
+
+/// Whether an operation follows the steps of all deployments and nothing else: it begins with what
+/// happens next, and says the same to everybody.
+fn follows_all(operation: &OperationDefinition) -> bool {
+    let field = match operation.selection_set.node.items.as_slice() {
+        [item] => match &item.node {
+            Selection::Field(field) => &field.node,
+            Selection::FragmentSpread(_) | Selection::InlineFragment(_) => return false,
+        },
+        _ => return false,
+    };
+    operation.ty == OperationType::Subscription
+        && operation.directives.is_empty()
+        && field.name.node == "deploymentStatus"
+        && field.arguments.is_empty()
+        && field.directives.is_empty()
+}
+
+fn shared_key(query: &str, name: Option<&str>, variables: &Map<String, Value>) -> String {
+    // Lengths in front: no text can be taken for another's end.
+    let name = name.unwrap_or_default();
+    let variables = Value::Object(variables.clone()).to_string();
+    format!("{}:{}:{query}{name}{variables}", query.len(), name.len())
 }
 
 /// The operation that a document and a name select.
@@ -219,6 +252,32 @@ mod tests {
         assert!(!check("query($a:Int!){x}", "{}"));
         assert!(!check("query($a:Int!){x}", r#"{"a":null}"#));
         assert!(!check("query($a:Int!=1){x}", r#"{"a":null}"#));
+    }
+
+    #[test]
+    fn only_who_follows_all_from_now_on_follows_with_others() {
+        let check = |document: &str| {
+            let document = async_graphql::parser::parse_query(document).unwrap();
+            follows_all(operation(&document, None).unwrap())
+        };
+        assert!(check("subscription{deploymentStatus{seq}}"));
+        assert!(check(
+            "subscription($x:Boolean!){s:deploymentStatus{seq @skip(if:$x)}}"
+        ));
+        for alone in [
+            "{deploymentStatus{seq}}",
+            "subscription{deploymentStatus(id:1){seq}}",
+            "subscription($i:ID){deploymentStatus(id:$i){seq}}",
+            "subscription{nodeStatus{name}}",
+            "subscription{deploymentStatus{seq} nodeStatus{name}}",
+            "subscription @x{deploymentStatus{seq}}",
+            "subscription{deploymentStatus @skip(if:true){seq}}",
+            "subscription{...f} fragment f on Subscription{deploymentStatus{seq}}",
+        ] {
+            assert!(!check(alone), "{alone}");
+        }
+        let key = |query: &str, name: &str| shared_key(query, Some(name), &Map::new());
+        assert_ne!(key("ab", "c"), key("a", "bc"));
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod nodes;
 mod seen;
 mod status;
 
+pub(crate) use status::too_slow;
+
 use crate::context::ContextExt;
 use crate::error::ApiError;
 use crate::object::{LogLine, Node, StatusEvent};

@@ -140,7 +140,7 @@ impl Feed {
 }
 
 /// A subscriber who reads too slowly is told so, rather than given a history with holes.
-pub(super) fn too_slow(lagged: Lagged) -> ApiError {
+pub(crate) fn too_slow(lagged: Lagged) -> ApiError {
     ApiError::new(
         Code::Unavailable,
         format!("this subscriber reads too slowly: {lagged}"),

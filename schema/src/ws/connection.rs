@@ -6,22 +6,27 @@
 use super::WebSocketLimits;
 use super::close::Close;
 use super::message::{FromClient, ToClient, check_init};
+use super::shared::{Feeds, Followed, Told};
 use crate::auth::{AdminToken, Caller, Unknown};
 use crate::error::{self, ApiError, Code};
 use crate::guard::DocumentLimits;
-use crate::http::request::Asked;
+use crate::http::request::{Asked, Prepared};
 use async_graphql::{Request, Response};
 use axum::extract::ws::{Message, Utf8Bytes};
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, Sink, SinkExt as _, Stream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::StreamMap;
 use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to agree that the connection is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How many answers leave together at most: then the client is listened to again.
+const TOGETHER: usize = 64;
 
 /// What a connection needs of its server.
 pub(super) struct Session {
@@ -30,6 +35,8 @@ pub(super) struct Session {
     pub(super) token: Arc<AdminToken>,
     pub(super) document_limits: Arc<DocumentLimits>,
     pub(super) limits: Arc<WebSocketLimits>,
+    /// What is followed together with others.
+    pub(super) feeds: Feeds,
     /// Answers a request.
     pub(super) execute: Box<dyn Fn(Request) -> BoxStream<'static, Response> + Send>,
     pub(super) stop: CancellationToken,
@@ -38,6 +45,8 @@ pub(super) struct Session {
 /// What a stream of answers comes to.
 enum Answer {
     Next(Box<Response>),
+    /// Written already, for all who follow the same.
+    Told(Told),
     End,
 }
 
@@ -98,7 +107,11 @@ where
         let deadline = Instant::now() + self.session.limits.init_timeout;
         let end = loop {
             let event = self.event(deadline).await;
-            if let Err(end) = self.handle(event).await {
+            let handled = match self.handle(event).await {
+                Ok(()) => self.flush().await,
+                ended => ended,
+            };
+            if let Err(end) = handled {
                 break end;
             }
         };
@@ -133,16 +146,30 @@ where
             }
             Event::Received(None) => Err(End::Gone),
             Event::TooLarge => Err(Close::TooLarge.into()),
-            Event::Answered(id, answer) => self.answered(&id, answer).await,
+            Event::Answered(id, answer) => {
+                self.answered(&id, answer).await?;
+                self.answer_what_is_there().await
+            }
             Event::KeepAlive if self.silent >= 2 => {
                 Err(Close::Unresponsive("No answer to pings").into())
             }
             Event::KeepAlive => {
                 self.silent += 1;
-                self.send(Message::Ping(bytes::Bytes::new())).await
+                self.feed(Message::Ping(bytes::Bytes::new())).await
             }
             Event::Close(close) => Err(close.into()),
         }
+    }
+
+    /// Answers that have come meanwhile leave together with the first.
+    async fn answer_what_is_there(&mut self) -> Result<(), End> {
+        for _ in 1..TOGETHER {
+            let Some(Some((id, answer))) = self.streams.next().now_or_never() else {
+                break;
+            };
+            self.answered(&id, answer).await?;
+        }
+        Ok(())
     }
 
     async fn received(&mut self, message: Message) -> Result<(), End> {
@@ -204,8 +231,7 @@ where
         }
         match asked.prepare(caller, &self.session.document_limits) {
             Ok(prepared) => {
-                let answers = (self.session.execute)(prepared.request);
-                let answers = answers.map(|response| Answer::Next(Box::new(response)));
+                let answers = self.answers(prepared);
                 let mut answers = answers.chain(stream::once(async { Answer::End })).boxed();
                 // Begun now: whoever hears the answer to a later message may rely on this one being heard.
                 let first = answers.next().now_or_never().flatten();
@@ -219,6 +245,24 @@ where
         }
     }
 
+    /// The answers to what is asked: shared where others ask the same.
+    fn answers(&self, prepared: Prepared) -> BoxStream<'static, Answer> {
+        let Prepared {
+            request, shared, ..
+        } = prepared;
+        let execute = || (self.session.execute)(request);
+        let followed = match shared {
+            Some(key) => self.session.feeds.follow(key, execute),
+            None => Followed::Own(execute()),
+        };
+        match followed {
+            Followed::Shared(told) => told.map(Answer::Told).boxed(),
+            Followed::Own(answers) => answers
+                .map(|response| Answer::Next(Box::new(response)))
+                .boxed(),
+        }
+    }
+
     async fn refuse(&mut self, id: &str, refusal: ApiError) -> Result<(), End> {
         let response = error::finish(error::refused(refusal));
         self.tell(&ToClient::Error {
@@ -229,9 +273,17 @@ where
     }
 
     async fn answered(&mut self, id: &str, answer: Answer) -> Result<(), End> {
-        let Answer::Next(response) = answer else {
-            self.streams.remove(id);
-            return self.tell(&ToClient::Complete { id }).await;
+        let response = match answer {
+            Answer::Next(response) => response,
+            Answer::Told(Told::Next(payload)) => return self.pass_on("next", id, &payload).await,
+            Answer::Told(Told::Error(payload)) => {
+                self.streams.remove(id);
+                return self.pass_on("error", id, &payload).await;
+            }
+            Answer::End => {
+                self.streams.remove(id);
+                return self.tell(&ToClient::Complete { id }).await;
+            }
         };
         let response = error::finish(*response);
         if error::is_request_error(&response) {
@@ -251,9 +303,17 @@ where
         .await
     }
 
+    /// Sends a payload that is written already under the client's own id.
+    async fn pass_on(&mut self, kind: &str, id: &str, payload: &str) -> Result<(), End> {
+        let id = serde_json::Value::from(id);
+        let text = format!(r#"{{"type":"{kind}","id":{id},"payload":{payload}}}"#);
+        self.feed(Message::Text(Utf8Bytes::from(text))).await
+    }
+
+    /// Sends a message; the caller of [`Self::handle`] sees to it that it leaves.
     async fn tell(&mut self, message: &ToClient<'_>) -> Result<(), End> {
         match serde_json::to_string(message) {
-            Ok(text) => self.send(Message::Text(Utf8Bytes::from(text))).await,
+            Ok(text) => self.feed(Message::Text(Utf8Bytes::from(text))).await,
             Err(failed) => {
                 tracing::error!(error = %failed, "an answer could not be written");
                 Err(End::Gone)
@@ -261,12 +321,15 @@ where
         }
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), End> {
-        match timeout(self.session.limits.send_timeout, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => Err(Close::Unresponsive("Messages are not read").into()),
-        }
+    /// Puts a message behind those that are on their way.
+    async fn feed(&mut self, message: Message) -> Result<(), End> {
+        let fed = timeout(self.session.limits.send_timeout, self.socket.feed(message));
+        written(fed.await)
+    }
+
+    /// Lets what is on its way leave.
+    async fn flush(&mut self) -> Result<(), End> {
+        written(timeout(self.session.limits.send_timeout, self.socket.flush()).await)
     }
 
     /// Says why, and waits a moment for the client to agree, so that it reads the reason before the
@@ -284,6 +347,15 @@ where
         if agreed.await.is_err() {
             tracing::debug!("a WebSocket client did not agree to the closing in time");
         }
+    }
+}
+
+/// What became of writing to the client in time.
+fn written<E>(written: Result<Result<(), E>, Elapsed>) -> Result<(), End> {
+    match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => Err(Close::Unresponsive("Messages are not read").into()),
     }
 }
 

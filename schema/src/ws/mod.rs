@@ -9,6 +9,7 @@
 mod close;
 mod connection;
 mod message;
+mod shared;
 
 use crate::auth::{Caller, Unknown};
 use crate::error::Code;
@@ -20,6 +21,7 @@ use connection::{Connection, Session};
 use futures::StreamExt as _;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
+use shared::Feeds;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -32,8 +34,10 @@ const PROTOCOL: &str = "graphql-transport-ws";
 /// The largest message from a client, in bytes.
 const MESSAGE_LIMIT: usize = 64 * 1024;
 
-/// How much is written ahead of a client that reads slowly, in bytes.
-const WRITE_AHEAD: usize = 32 * 1024;
+/// How much is collected before it is written although more is to come, in bytes.
+const WRITE_AHEAD: usize = 4 * 1024;
+/// How much is read at once, in bytes: kept for each connection, and clients say little.
+const READ_BUFFER: usize = 2 * 1024;
 /// The largest message to a client, in bytes: an answer of the largest page.
 const WRITE_LIMIT: usize = 16 * 1024 * 1024;
 
@@ -71,6 +75,7 @@ pub(crate) struct WebSockets {
     places: Arc<Semaphore>,
     open: TaskTracker,
     stop: CancellationToken,
+    feeds: Feeds,
 }
 
 impl WebSockets {
@@ -81,6 +86,7 @@ impl WebSockets {
             places,
             open: TaskTracker::new(),
             stop: CancellationToken::new(),
+            feeds: Feeds::default(),
         }
     }
 
@@ -147,6 +153,7 @@ async fn accept(app: &App, parts: &mut Parts) -> Result<Response, Response> {
     let upgrade = upgrade
         .max_message_size(MESSAGE_LIMIT)
         .max_frame_size(MESSAGE_LIMIT)
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_AHEAD)
         .max_write_buffer_size(WRITE_LIMIT);
     let session = session(app, caller);
@@ -173,6 +180,7 @@ fn session(app: &App, caller: Option<Caller>) -> Session {
         token,
         document_limits,
         limits: Arc::clone(&app.web_sockets.limits),
+        feeds: app.web_sockets.feeds.clone(),
         execute: Box::new(move |request| api.execute_stream(request).boxed()),
         stop: app.web_sockets.stop.clone(),
     }

@@ -81,6 +81,7 @@ fn connect_as(caller: Option<Caller>) -> Client {
         token: Arc::new(AdminToken::new(&TOKEN.into()).unwrap()),
         document_limits: Arc::default(),
         limits: Arc::default(),
+        feeds: Feeds::default(),
         execute: Box::new(move |request| answers(Arc::clone(&counted), &request)),
         stop: stop.clone(),
     };
