@@ -63,9 +63,9 @@ bench-memory: ## Measure what each role holds while idle (see bench/)
 	@. "$$(scripts/services.sh env)" && $(CARGO) run --quiet --release --locked -p bench -- memory
 
 # The database syncs to disk here, which those of the tests do not: it has a state of its own.
+bench-control bench-events: export LONGSHORE_DEV_STATE := $(CURDIR)/.longshore/bench
+bench-control bench-events: export LONGSHORE_POSTGRES_DURABLE := 1
 .PHONY: bench-control
-bench-control: export LONGSHORE_DEV_STATE := $(CURDIR)/.longshore/bench
-bench-control: export LONGSHORE_POSTGRES_DURABLE := 1
 bench-control: ## Deployments a second through the control plane, against a bare pipeline (see bench/)
 	@scripts/install.sh test
 	@$(CARGO) build --release --locked --bin longshore
@@ -73,3 +73,11 @@ bench-control: ## Deployments a second through the control plane, against a bare
 	@scripts/services.sh start postgres rabbitmq
 	@trap 'scripts/services.sh stop postgres rabbitmq' EXIT; . "$$(scripts/services.sh env)"; \
 	  for nodes in 10 100; do target/release/bench control --nodes $$nodes --deployments 10000; done
+
+.PHONY: bench-events
+bench-events: ## Events to a thousand subscribers, and mutations, against a bare server (see bench/)
+	@scripts/install.sh test
+	@$(CARGO) build --release --locked --bin longshore
+	@$(CARGO) build --release --locked -p bench
+	@scripts/services.sh start postgres rabbitmq
+	@trap 'scripts/services.sh stop postgres rabbitmq' EXIT; . "$$(scripts/services.sh env)"; target/release/bench api

@@ -8,14 +8,14 @@ use sqlx::postgres::PgPoolOptions;
 use std::time::{Duration, Instant};
 
 /// A database of the benchmark's own, on a server that keeps what it is given.
-pub(super) struct Database {
-    pub(super) url: String,
-    pub(super) pool: PgPool,
+pub(crate) struct Database {
+    pub(crate) url: String,
+    pub(crate) pool: PgPool,
     _own: testkit::services::Database,
 }
 
 impl Database {
-    pub(super) async fn create() -> Result<Self> {
+    pub(crate) async fn create() -> Result<Self> {
         let own = testkit::services::Database::create();
         let pool = PgPoolOptions::new()
             .max_connections(4)
@@ -39,7 +39,7 @@ impl Database {
     }
 
     /// The process that all of the server's processes belong to.
-    pub(super) async fn postmaster(&self) -> Result<u32> {
+    pub(crate) async fn postmaster(&self) -> Result<u32> {
         let (pid,): (i32,) = sqlx::query_as("select pg_backend_pid()")
             .fetch_one(&self.pool)
             .await?;
@@ -47,7 +47,7 @@ impl Database {
     }
 
     /// Waits until this many nodes take work.
-    pub(super) async fn until_ready(&self, nodes: usize) -> Result<()> {
+    pub(crate) async fn until_ready(&self, nodes: usize) -> Result<()> {
         self.until(
             "every node is ready",
             "select count(*) from nodes where status = 'READY'",
@@ -57,7 +57,7 @@ impl Database {
     }
 
     /// Waits until every work request has come to its end.
-    pub(super) async fn until_finished(&self) -> Result<()> {
+    pub(crate) async fn until_finished(&self) -> Result<()> {
         self.until(
             "all work is finished",
             "select count(*) from work_requests where finished_at is null",
@@ -82,7 +82,7 @@ impl Database {
     }
 
     /// Counts through: nothing is lost and nothing is there twice.
-    pub(super) async fn check(&self, deployments: usize) -> Result<String> {
+    pub(crate) async fn check(&self, deployments: usize) -> Result<String> {
         let wanted = i64::try_from(deployments)?;
         let mut counted = Vec::new();
         for (what, count, each) in COUNTS {
@@ -101,7 +101,7 @@ impl Database {
     }
 
     /// Where the database's time went, when it counts that.
-    pub(super) async fn statements(&self) -> Result<Vec<String>> {
+    pub(crate) async fn statements(&self) -> Result<Vec<String>> {
         let top = "select round(total_exec_time)::bigint, calls, rows, left(regexp_replace(query, '\\s+', ' ', 'g'), 160) \
                    from pg_stat_statements s join pg_database d on d.oid = s.dbid where d.datname = current_database() \
                    order by total_exec_time desc limit 40";

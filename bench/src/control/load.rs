@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A kept connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     head: String,
     buffer: Vec<u8>,
 }
 
 impl Client {
-    pub(super) async fn connect(address: &str) -> Result<Self> {
+    pub(crate) async fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let head = format!(
@@ -30,7 +30,7 @@ impl Client {
     }
 
     /// Sends a GraphQL request; the body of its answer, which is a success without errors.
-    pub(super) async fn graphql(&mut self, body: &str) -> Result<&str> {
+    pub(crate) async fn graphql(&mut self, body: &str) -> Result<&str> {
         let request = format!(
             "POST /graphql HTTP/1.1\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.head,
@@ -42,7 +42,7 @@ impl Client {
     }
 
     /// Asks for a page.
-    pub(super) async fn get(&mut self, path: &str) -> Result<&str> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<&str> {
         let request = format!("GET {path} HTTP/1.1\r\n{}\r\n", self.head);
         self.exchange(&request).await
     }
@@ -89,35 +89,35 @@ fn head_of(buffer: &[u8]) -> Result<Option<(usize, usize)>> {
 
 /// How deployments are asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asking {
+pub(crate) struct Asking {
     /// How many in all.
-    pub(super) deployments: usize,
+    pub(crate) deployments: usize,
     /// Requests at once.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// Mutations in one request.
-    pub(super) aliases: usize,
+    pub(crate) aliases: usize,
     /// Deployments a second; as fast as answers come when absent.
-    pub(super) rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
 }
 
 /// When each mutation was sent, by the deployment's number, and how long its answer took.
-pub(super) struct Asked {
-    pub(super) sent: Vec<Instant>,
-    pub(super) answers: Vec<Duration>,
+pub(crate) struct Asked {
+    pub(crate) sent: Vec<Instant>,
+    pub(crate) answers: Vec<Duration>,
 }
 
 /// The name of a deployment.
-pub(super) fn name(run: &str, index: usize) -> String {
+pub(crate) fn name(run: &str, index: usize) -> String {
     format!("{run}-{index}")
 }
 
 /// The number in a deployment's name.
-pub(super) fn number(name: &str) -> Option<usize> {
+pub(crate) fn number(name: &str) -> Option<usize> {
     name.rsplit_once('-')?.1.parse().ok()
 }
 
 /// Asks for all deployments; returns once the last was answered.
-pub(super) async fn ask(address: &str, run: &str, asking: Asking) -> Result<Asked> {
+pub(crate) async fn ask(address: &str, run: &str, asking: Asking) -> Result<Asked> {
     let next = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();
     let mut clients = tokio::task::JoinSet::new();

@@ -2,10 +2,10 @@
 //! around it, in the same run.
 
 mod amqp;
-mod check;
+pub(crate) mod check;
 mod fleet;
-mod load;
-mod process;
+pub(crate) mod load;
+pub(crate) mod process;
 mod strawman;
 mod usage;
 

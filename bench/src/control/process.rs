@@ -7,14 +7,14 @@ use testkit::api::Api;
 use tokio::process::{Child, Command};
 
 /// A running `longshore orchestrator`.
-pub(super) struct Server {
+pub(crate) struct Server {
     /// Where it listens.
-    pub(super) address: String,
+    pub(crate) address: String,
     child: Child,
 }
 
 impl Server {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         binary: &Path,
         database: &str,
         broker: &str,
@@ -36,22 +36,22 @@ impl Server {
         Ok(Self { address, child })
     }
 
-    pub(super) fn pid(&self) -> Result<u32> {
+    pub(crate) fn pid(&self) -> Result<u32> {
         self.child.id().context("the orchestrator runs")
     }
 
     /// Its proportional set size.
-    pub(super) fn pss_mib(&self) -> Result<f64> {
+    pub(crate) fn pss_mib(&self) -> Result<f64> {
         crate::memory::pss_mib(self.pid()?)
     }
 
-    pub(super) async fn end(mut self) -> Result<()> {
+    pub(crate) async fn end(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
 }
 
 /// The broker's process, as its management API names it.
-pub(super) async fn broker_pid() -> Result<u32> {
+pub(crate) async fn broker_pid() -> Result<u32> {
     let base = std::env::var("LONGSHORE_TEST_AMQP_MANAGEMENT")
         .context("LONGSHORE_TEST_AMQP_MANAGEMENT")?;
     let output = Command::new("curl")
