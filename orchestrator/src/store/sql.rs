@@ -371,7 +371,7 @@ mod tests {
         );
         assert_eq!(
             written(&[Some(r#"{"a":"\"}"#), Some("é\n")]),
-            "{\"{\\\"a\\\":\\\"\\\\\\\"}\",\"é\n\"}"
+            r#"{"{\"a\":\"\\\"}","é"#.to_owned() + "\n\"}"
         );
         assert!(array([Value::Int(Some(1)), Value::Bool(None)].iter()).is_none());
     }
