@@ -28,6 +28,7 @@ mod m20261125_000010_lease_work_and_nodes;
 mod m20261125_000011_create_port_offers;
 mod m20261125_000012_find_unsent_work;
 mod m20261125_000013_trust_locked_parents;
+mod m20261125_000014_index_moves;
 
 /// All changes of the schema, in order.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000011_create_port_offers::Migration),
             Box::new(m20261125_000012_find_unsent_work::Migration),
             Box::new(m20261125_000013_trust_locked_parents::Migration),
+            Box::new(m20261125_000014_index_moves::Migration),
         ]
     }
 }

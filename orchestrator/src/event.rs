@@ -59,4 +59,6 @@ pub struct Wake {
     pub publisher: Notify,
     /// A repository may be due for a look.
     pub watcher: Notify,
+    /// A deployment may be to leave its node, or need not any longer.
+    pub mover: Notify,
 }

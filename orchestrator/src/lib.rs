@@ -10,6 +10,7 @@
 pub mod command;
 pub mod error;
 pub mod event;
+pub mod moving;
 pub mod ports;
 pub mod query;
 pub mod scheduler;
@@ -20,6 +21,7 @@ pub mod watch;
 
 mod dispatcher;
 mod ingest;
+mod mover;
 mod service;
 mod supervisor;
 mod telemetry;

@@ -3,6 +3,7 @@
 use crate::dispatcher::{self, Placer, Publisher};
 use crate::event::{EventSink, RecordedEvents, Wake};
 use crate::ingest::Ingest;
+use crate::mover::Mover;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
@@ -152,6 +153,11 @@ impl Service {
             events: events.clone(),
             wake: Arc::clone(&wake),
         };
+        let mover = Mover {
+            store: store.clone(),
+            events: events.clone(),
+            wake: Arc::clone(&wake),
+        };
         let telemetry = Telemetry {
             store: store.clone(),
             bus: Arc::clone(&bus),
@@ -166,6 +172,7 @@ impl Service {
         loops.spawn(steady("publisher", publisher.run(stop.clone())));
         loops.spawn(named("ingest", ingest.run(stop.clone())));
         loops.spawn(steady("supervisor", supervisor.run(stop.clone())));
+        loops.spawn(steady("mover", mover.run(stop.clone())));
         loops.spawn(named("telemetry", telemetry.run(stop.clone())));
         loops.spawn(steady("watcher", watcher.run(stop.clone())));
         loops.spawn(named("announcer", announcer.run(stop)));

@@ -25,6 +25,8 @@ mod dispatch;
 mod git_poll;
 #[path = "store/lifecycle.rs"]
 mod lifecycle;
+#[path = "store/moves.rs"]
+mod moves;
 #[path = "store/node.rs"]
 mod node;
 #[path = "store/query.rs"]

@@ -48,7 +48,7 @@ impl Store {
                 deployment.name
             )));
         }
-        if standing.was_running {
+        if standing.is_restarting() {
             let number = standing.number;
             let what = format!(
                 "revision {number} of `{}` is being restarted, not deployed: stop the deployment instead",

@@ -32,6 +32,8 @@ pub(super) struct Standing {
     pub(super) cancel_requested_at: Option<Time>,
     pub(super) cancel_into: Option<ApplicationStatus>,
     pub(super) was_running: bool,
+    /// How often it was taken from its node and given out again since it last ran.
+    pub(super) attempts: i32,
     /// Newly learnt; written when it is there.
     #[sea_orm(skip)]
     pub(super) spec: Option<JsonText<DeploymentSpec>>,
@@ -39,12 +41,18 @@ pub(super) struct Standing {
 
 const STANDING: &str = "SELECT r.id, r.deployment_id, r.number, r.status, r.failure_reason, r.status_detail, r.source_version, \
                         r.content_hash, r.epoch, r.last_report_seq, r.last_event_seq, r.node_id, r.cancel_requested_at, \
-                        r.cancel_into, r.was_running FROM revisions r WHERE ";
+                        r.cancel_into, r.was_running, r.attempts FROM revisions r WHERE ";
 
 impl Standing {
     /// A node was given work for it and it has not come to an end.
     pub(super) fn is_under_way(&self) -> bool {
         self.status.is_open() && self.status != ApplicationStatus::Requested
+    }
+
+    /// It served and is started again where it is: an order about its containers is under way, no
+    /// deployment action.
+    pub(super) fn is_restarting(&self) -> bool {
+        self.status.is_open() && self.was_running && self.attempts == 0
     }
 
     fn from_row(row: &revision::Model) -> Self {
@@ -64,6 +72,7 @@ impl Standing {
             cancel_requested_at: row.cancel_requested_at,
             cancel_into: row.cancel_into,
             was_running: row.was_running,
+            attempts: row.attempts,
             spec: None,
         }
     }
@@ -144,7 +153,10 @@ impl Ledger {
         standing.status = status;
         standing.failure_reason = because.failure_reason;
         standing.status_detail.clone_from(&because.detail);
-        standing.was_running |= status == ApplicationStatus::Running;
+        if status == ApplicationStatus::Running {
+            standing.was_running = true;
+            standing.attempts = 0;
+        }
         standing.last_event_seq += 1;
         let event = StatusEvent {
             deployment_id: standing.deployment_id,
@@ -212,7 +224,7 @@ impl Ledger {
 /// A claim ends with the first step away from where it was taken, so it is cleared here.
 async fn update(tx: &Tx<'_>, standings: &[Standing]) -> Result<(), StoreError> {
     let at = now();
-    let rows = standings.iter().map(|standing| -> [Value; 15] {
+    let rows = standings.iter().map(|standing| -> [Value; 16] {
         [
             standing.id.into(),
             standing.status.into(),
@@ -229,6 +241,7 @@ async fn update(tx: &Tx<'_>, standings: &[Standing]) -> Result<(), StoreError> {
             standing.was_running.into(),
             standing.spec.clone().into(),
             at.into(),
+            standing.attempts.into(),
         ]
     });
     let changed = tx
@@ -236,7 +249,7 @@ async fn update(tx: &Tx<'_>, standings: &[Standing]) -> Result<(), StoreError> {
             "UPDATE revisions SET status = v.column2, failure_reason = v.column3, status_detail = v.column4, \
              source_version = v.column5, content_hash = v.column6, epoch = v.column7, last_report_seq = v.column8, \
              last_event_seq = v.column9, node_id = v.column10, cancel_requested_at = v.column11, cancel_into = v.column12, \
-             was_running = v.column13, spec = COALESCE(v.column14, spec), updated_at = v.column15, \
+             was_running = v.column13, spec = COALESCE(v.column14, spec), updated_at = v.column15, attempts = v.column16, \
              claimed_by = NULL, claim_token = NULL, claimed_until = NULL FROM ",
         )
         .rows(rows)

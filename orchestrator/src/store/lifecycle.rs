@@ -193,7 +193,7 @@ impl Revisions {
         // What serves and is verified again after a restart is both open and acting.
         let restarting = open
             .iter()
-            .find(|standing| Some(standing.id) == active && standing.was_running)
+            .find(|standing| Some(standing.id) == active && standing.is_restarting())
             .cloned();
         let acting = settled
             .into_iter()

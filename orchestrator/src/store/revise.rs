@@ -206,24 +206,9 @@ impl<'a> Making<'a> {
     }
 
     /// Of what `target` ran.
-    fn repeat(&mut self, target: &revision::Model) -> Result<(), CommandError> {
-        let version = target.source_version.as_deref().unwrap_or_default();
-        let lost = |error: shared::source::SourceTextError| {
-            CommandError::from(StoreError::Inconsistent {
-                what: format!(
-                    "revision {} has a version that does not parse: {error}",
-                    target.id
-                ),
-            })
-        };
-        let mut source = target.source.0.clone();
-        match &mut source {
-            Source::GitApp(_) => self.commit = Some(CommitId::parse(version).map_err(lost)?),
-            Source::Image(image) => {
-                let name = image.image.as_str().split('@').next().unwrap_or_default();
-                image.image = ImageRef::parse(&format!("{name}@{version}")).map_err(lost)?;
-            }
-        }
+    fn repeat(&mut self, target: &revision::Model) -> Result<(), StoreError> {
+        let (source, commit) = repeated(target)?;
+        self.commit = commit;
         self.repeated = Some(source);
         Ok(())
     }
@@ -285,12 +270,36 @@ impl<'a> Making<'a> {
     }
 }
 
+/// What a revision is made from that is of the very version of `target`, which got as far as one.
+///
+/// # Errors
+/// [`StoreError::Inconsistent`] when the version is none.
+pub(super) fn repeated(target: &revision::Model) -> Result<(Source, Option<CommitId>), StoreError> {
+    let version = target.source_version.as_deref().unwrap_or_default();
+    let lost = |error: shared::source::SourceTextError| StoreError::Inconsistent {
+        what: format!(
+            "revision {} has a version that does not parse: {error}",
+            target.id
+        ),
+    };
+    let mut source = target.source.0.clone();
+    let mut commit = None;
+    match &mut source {
+        Source::GitApp(_) => commit = Some(CommitId::parse(version).map_err(lost)?),
+        Source::Image(image) => {
+            let name = image.image.as_str().split('@').next().unwrap_or_default();
+            image.image = ImageRef::parse(&format!("{name}@{version}")).map_err(lost)?;
+        }
+    }
+    Ok((source, commit))
+}
+
 /// Locks the revisions of a deployment that are on their way for the first time; one that serves and
 /// is being restarted is replaced like any other that serves.
 async fn open_revisions(tx: &Tx<'_>, id: DeploymentId) -> Result<Vec<Standing>, StoreError> {
     let rows = standings_of(tx, [id]).await?;
     Ok(rows
         .into_iter()
-        .filter(|standing| standing.status.is_open() && !standing.was_running)
+        .filter(|standing| standing.status.is_open() && !standing.is_restarting())
         .collect())
 }

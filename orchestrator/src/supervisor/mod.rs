@@ -64,7 +64,7 @@ impl Supervisor {
                 }
                 metrics::counter!("longshore_nodes_lost_total").increment(lost.len() as u64);
                 self.events.nodes(lost);
-                self.wake.dispatcher.notify_one();
+                self.wake.mover.notify_one();
             }
         }
         shared::fail_point!("orchestrator::supervise::in_round");

@@ -59,3 +59,8 @@ both! {
         assert_eq!(stage.store.heartbeats_apply(&beats).await.unwrap().changed.len(), 0);
     }
 }
+
+/// Heartbeats again after a loss.
+pub(crate) async fn bring_back(stage: &Stage, name: &str) {
+    stage.node(name).await;
+}
