@@ -70,6 +70,8 @@ ids! {
     StoreIncarnation,
     /// One reader of a service log, from opening to closing.
     StreamId,
+    /// One message that nobody could handle.
+    DeadLetterId,
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! A transport has a [`Fixture`] and says `conformance_tests!(…)`, which makes one test of each
 //! function here. Nothing here waits for time to pass, only for things to happen.
 
-use super::{Address, Bus, BusError, Consumer, DELIVERY_LIMIT, Delivery, Subscription};
+use super::{
+    Address, Bus, BusError, Consumer, DELIVERY_LIMIT, Death, DeathCause, Delivery, Subscription,
+};
 use crate::message::TelemetryTopic;
 use crate::name::NodeName;
 use async_trait::async_trait;
@@ -21,8 +23,6 @@ pub trait Fixture: Send + Sync {
     fn orchestrator(&self) -> Arc<dyn Bus>;
     /// A node's side.
     fn node(&self, name: &NodeName) -> Arc<dyn Bus>;
-    /// Body and reason of each dead letter, as far as the transport keeps a reason.
-    async fn dead_letters(&self) -> Vec<(Vec<u8>, Option<String>)>;
     /// Ends it and removes what it left behind.
     async fn finish(&self);
 }
@@ -37,6 +37,7 @@ macro_rules! conformance_tests {
             a_dropped_consumer_gives_back_what_it_held
             a_dead_letter_keeps_its_reason
             what_nobody_can_take_ends_in_dead
+            a_dead_letter_comes_until_it_is_taken
             every_reader_hears_every_event
             telemetry_is_heard_by_topic
             work_for_nobody_is_refused
@@ -171,17 +172,20 @@ pub async fn a_dead_letter_keeps_its_reason(fixture: &impl Fixture) {
     let good = next(&mut consumer).await;
     assert_eq!(good.body, b"good");
     assert!(good.ack().await);
-    assert_eq!(
-        dead_letter(fixture).await,
-        (b"poison".to_vec(), Some("it is poison".to_owned()))
-    );
+    let (_letters, letter) = dead_letter(fixture).await;
+    assert_eq!(letter.body, b"poison");
+    let death = letter.death.clone().unwrap();
+    let words = (&*death.queue, &*death.reason, death.cause);
+    assert_eq!(words, ("work.a", "it is poison", DeathCause::Refused));
+    assert_eq!(death.deliveries, Some(1));
+    assert!(letter.ack().await);
 }
 
 /// A message that ends whoever takes it does not come for ever.
 pub async fn what_nobody_can_take_ends_in_dead(fixture: &impl Fixture) {
     let (bus, name, mut consumer) = work_queue(fixture).await;
     publish(&*bus, Address::Work(name.clone()), b"poison").await;
-    for _ in 0..=DELIVERY_LIMIT {
+    for _ in 0..DELIVERY_LIMIT {
         let delivery = next(&mut consumer).await;
         assert_eq!(delivery.body, b"poison");
         delivery.requeue().await;
@@ -190,20 +194,53 @@ pub async fn what_nobody_can_take_ends_in_dead(fixture: &impl Fixture) {
     let good = next(&mut consumer).await;
     assert_eq!(good.body, b"good");
     assert!(good.ack().await);
-    assert_eq!(dead_letter(fixture).await.0, b"poison");
+    let (_letters, letter) = dead_letter(fixture).await;
+    assert_eq!(letter.body, b"poison");
+    let death = letter.death.clone().unwrap();
+    assert_eq!(
+        (&*death.queue, death.cause),
+        ("work.a", DeathCause::Exhausted)
+    );
+    assert_eq!(death.reason, Death::EXHAUSTED);
+    assert_eq!(death.deliveries, Some(DELIVERY_LIMIT));
+    assert!(letter.ack().await);
 }
 
-async fn dead_letter(fixture: &impl Fixture) -> (Vec<u8>, Option<String>) {
-    let looking = async {
-        loop {
-            if let Some(letter) = fixture.dead_letters().await.pop() {
-                return letter;
+/// No number of deliveries loses a dead letter, it is the same each time, and it is taken once.
+pub async fn a_dead_letter_comes_until_it_is_taken(fixture: &impl Fixture) {
+    let (bus, name, mut consumer) = work_queue(fixture).await;
+    let mut letters = bus.consume(Subscription::Dead, 4).await.unwrap();
+    for body in [b"same", b"same"] {
+        publish(&*bus, Address::Work(name.clone()), body).await;
+        next(&mut consumer).await.dead("no").await;
+    }
+    let mut seen = BTreeSet::new();
+    for _ in 0..2 {
+        let mut letter = next(&mut letters).await;
+        let message = letter.death.clone().unwrap().message;
+        for _ in 0..=DELIVERY_LIMIT {
+            letter.requeue().await;
+            letter = next(&mut letters).await;
+            // Two that wait may change places.
+            while letter.death.as_ref().unwrap().message != message {
+                letter.requeue().await;
+                letter = next(&mut letters).await;
             }
         }
-    };
-    tokio::time::timeout(PATIENCE, looking)
-        .await
-        .expect("the dead letter is kept")
+        assert!(letter.redelivered);
+        assert!(letter.ack().await);
+        seen.insert(message);
+    }
+    assert_eq!(seen.len(), 2, "alike, and two all the same");
+    assert!(letters.try_next().is_none());
+}
+
+/// The dead letter, and the consumer that it must be answered on.
+async fn dead_letter(fixture: &impl Fixture) -> (Consumer, Delivery) {
+    let bus = fixture.orchestrator();
+    let mut letters = bus.consume(Subscription::Dead, 4).await.unwrap();
+    let letter = next(&mut letters).await;
+    (letters, letter)
 }
 
 /// Reads what was said after all readers listened, up to the `end` mark.

@@ -28,7 +28,10 @@ pub mod batch;
     reason = "it is a test: what it did not expect ends it"
 )]
 pub mod conformance;
+mod death;
 pub mod local;
+
+pub use death::{Death, DeathCause};
 
 use crate::message::TelemetryTopic;
 use crate::name::NodeName;
@@ -38,8 +41,9 @@ use std::time::Duration;
 /// The longest that a publish waits for its confirmation.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a message of a durable queue is delivered again before it goes to `dead`.
-pub const DELIVERY_LIMIT: u32 = 20;
+/// How often a message of a durable queue is delivered; the last time without an answer sends it to
+/// `dead`.
+pub const DELIVERY_LIMIT: u32 = 5;
 
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +69,23 @@ pub enum Subscription {
     Telemetry(Vec<TelemetryTopic>),
     /// A copy of every event, from now on.
     Events,
+    /// The queue of dead letters; each goes to one of its consumers, and comes again until that
+    /// acknowledges it. Only orchestrators may. Deliveries have a [`Delivery::death`].
+    Dead,
+}
+
+impl Subscription {
+    /// What a dead letter calls the queue that is read.
+    #[must_use]
+    pub fn queue(&self) -> String {
+        match self {
+            Self::Work(node) => format!("work.{node}"),
+            Self::Deployment => "deployment".to_owned(),
+            Self::Telemetry(_) => "telemetry".to_owned(),
+            Self::Events => "events".to_owned(),
+            Self::Dead => "dead".to_owned(),
+        }
+    }
 }
 
 /// Why a message could not be moved.
@@ -185,6 +206,8 @@ pub struct Delivery {
     pub sender: Option<String>,
     /// Whether it was delivered before.
     pub redelivered: bool,
+    /// How it died, on deliveries of [`Subscription::Dead`].
+    pub death: Option<Death>,
     answer: Option<Box<dyn Answer>>,
 }
 
@@ -223,8 +246,16 @@ impl Delivery {
             body,
             sender,
             redelivered,
+            death: None,
             answer: Some(answer),
         }
+    }
+
+    /// For transports: the same, as a dead letter.
+    #[must_use]
+    pub fn died(mut self, death: Death) -> Self {
+        self.death = Some(death);
+        self
     }
 
     /// Done. `false` when the delivery was no longer ours: it will come again, which is harmless.

@@ -2,6 +2,7 @@
 
 use super::super::{Answer, BusError, Delivery, Subscription};
 use super::Lanes;
+use super::death::{self, Notice};
 use super::error::{STEP_TIMEOUT, from_lapin, within};
 use super::link::{LinkState, Session, pause};
 use super::topology::{Target, Topology, close};
@@ -96,7 +97,7 @@ impl Subscriber {
         let held = Arc::new(());
         let is_renewed = matches!(
             self.subscription,
-            Subscription::Work(_) | Subscription::Deployment
+            Subscription::Work(_) | Subscription::Deployment | Subscription::Dead
         );
         loop {
             let quiet = tokio::time::sleep(RENEW_AFTER);
@@ -138,24 +139,28 @@ impl Subscriber {
         given_back: &mpsc::UnboundedSender<Acker>,
         held: &Arc<()>,
     ) -> Delivery {
-        let sender = delivery
-            .properties
-            .user_id()
-            .as_ref()
-            .map(ToString::to_string);
+        let properties = &delivery.properties;
+        let sender = properties.user_id().as_ref().map(ToString::to_string);
+        let death = (self.subscription == Subscription::Dead)
+            .then(|| death::read(properties, &delivery.data));
         let answer = AmqpAnswer {
+            notice: Notice::of(&self.subscription, properties),
             acker: delivery.acker,
             session: session.clone(),
             lanes: Arc::clone(&self.lanes),
             given_back: given_back.clone(),
             _held: Arc::clone(held),
         };
-        Delivery::new(
+        let delivery = Delivery::new(
             delivery.data,
             sender,
             delivery.redelivered,
             Box::new(answer),
-        )
+        );
+        match death {
+            Some(death) => delivery.died(death),
+            None => delivery,
+        }
     }
 }
 
@@ -176,6 +181,8 @@ async fn give_back(acker: &Acker, session: &Session) {
 
 /// How the broker hears what became of a delivery.
 struct AmqpAnswer {
+    /// What is written beside the body if it is dead.
+    notice: Notice,
     acker: Acker,
     session: Session,
     lanes: Arc<Lanes>,
@@ -205,7 +212,7 @@ impl Answer for AmqpAnswer {
     async fn dead(self: Box<Self>, body: Vec<u8>, reason: &str) {
         let kept = self
             .lanes
-            .publish(Target::Dead, body, Some(reason.to_owned()))
+            .publish(Target::Dead, body, Some(self.notice.headers(reason)))
             .await;
         if let Err(error) = kept {
             // The queue's own dead-lettering takes it to the same place, without our words.

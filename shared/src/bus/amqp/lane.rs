@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation};
 use std::task::Poll;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,8 +25,8 @@ const UNCONFIRMED: usize = 512;
 pub(super) struct Job {
     pub(super) target: Target,
     pub(super) body: Vec<u8>,
-    /// Why it is dead, for the `dead` queue.
-    pub(super) reason: Option<String>,
+    /// What is written beside it, for the `dead` queue.
+    pub(super) headers: Option<FieldTable>,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Result<(), BusError>>,
 }
@@ -53,6 +53,8 @@ struct Outcome {
 
 /// Publishes what comes, in the order it comes, and answers when it is confirmed.
 pub(super) struct Lane {
+    /// With its number it tells a message from every other one, wherever that ends.
+    name: String,
     state: watch::Receiver<LinkState>,
     jobs: mpsc::Receiver<Job>,
     user_id: Option<String>,
@@ -69,13 +71,14 @@ struct OnSession<'a> {
 }
 
 impl Lane {
-    pub(super) const fn new(
+    pub(super) fn new(
         state: watch::Receiver<LinkState>,
         jobs: mpsc::Receiver<Job>,
         user_id: Option<String>,
         stop: CancellationToken,
     ) -> Self {
         Self {
+            name: uuid::Uuid::new_v4().simple().to_string(),
             state,
             jobs,
             user_id,
@@ -150,7 +153,7 @@ impl Lane {
         let Job {
             target,
             body,
-            reason,
+            headers,
             deadline,
             reply,
         } = job;
@@ -164,7 +167,7 @@ impl Lane {
         };
         self.next_number += 1;
         let number = self.next_number;
-        let properties = self.properties(number, &waiting.target, reason);
+        let properties = self.properties(number, &waiting.target, headers);
         let mut publishing = async move {
             let result = tokio::time::timeout_at(
                 deadline,
@@ -185,7 +188,12 @@ impl Lane {
         }
     }
 
-    fn properties(&self, number: u64, target: &Target, reason: Option<String>) -> BasicProperties {
+    fn properties(
+        &self,
+        number: u64,
+        target: &Target,
+        headers: Option<FieldTable>,
+    ) -> BasicProperties {
         const TRANSIENT: u8 = 1;
         const PERSISTENT: u8 = 2;
         let mode = if target.is_durable() {
@@ -196,16 +204,11 @@ impl Lane {
         let mut properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(mode)
-            .with_message_id(number.to_string().into());
+            .with_message_id(format!("{}.{number}", self.name).into());
         if let Some(user_id) = &self.user_id {
             properties = properties.with_user_id(user_id.as_str().into());
         }
-        if let Some(reason) = reason {
-            let mut headers = FieldTable::default();
-            headers.insert(
-                "x-reason".into(),
-                AMQPValue::LongString(LongString::from(reason)),
-            );
+        if let Some(headers) = headers {
             properties = properties.with_headers(headers);
         }
         properties
@@ -300,7 +303,7 @@ impl OnSession<'_> {
                         .properties
                         .message_id()
                         .as_ref()
-                        .and_then(|id| id.as_str().parse().ok())
+                        .and_then(|id| id.as_str().rsplit('.').next()?.parse().ok())
                 });
                 confirmed.push(Confirmed {
                     number,

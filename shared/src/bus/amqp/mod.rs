@@ -13,6 +13,7 @@
 
 mod confirms;
 mod consumer;
+mod death;
 mod error;
 mod lane;
 mod link;
@@ -35,6 +36,7 @@ use crate::name::NodeName;
 use async_trait::async_trait;
 use consumer::Subscriber;
 use lane::{Job, Lane};
+use lapin::types::FieldTable;
 use link::{Link, LinkState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,7 +222,7 @@ impl Lanes {
         &self,
         target: Target,
         body: Vec<u8>,
-        reason: Option<String>,
+        headers: Option<FieldTable>,
     ) -> Result<(), BusError> {
         let deadline = Instant::now() + PUBLISH_TIMEOUT;
         link::wait_until_up(&self.state, deadline).await?;
@@ -229,7 +231,7 @@ impl Lanes {
         let job = Job {
             target,
             body,
-            reason,
+            headers,
             deadline,
             reply,
         };

@@ -110,18 +110,6 @@ impl Fixture for TestBroker {
         self.bus(AmqpRole::Node(name.clone()))
     }
 
-    async fn dead_letters(&self) -> Vec<(Vec<u8>, Option<String>)> {
-        let path = format!("/api/queues/{}/dead/get", self.vhost);
-        let ask = r#"{"count":10,"ackmode":"ack_requeue_true","encoding":"base64"}"#;
-        let letters = self.management.post(&path, ask).await;
-        letters
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(management::dead_letter)
-            .collect()
-    }
-
     async fn finish(&self) {
         let buses = std::mem::take(&mut *self.buses.lock().unwrap());
         futures::future::join_all(buses.iter().map(|bus| bus.close())).await;

@@ -30,8 +30,8 @@ const TELEMETRY: &str = "telemetry";
 const EVENTS: &str = "events";
 pub(super) const DEAD: &str = "dead";
 
-/// Deliveries that end without an answer before a message goes to `dead`: it ends whoever takes it.
-const DELIVERY_LIMIT: i32 = super::super::DELIVERY_LIMIT as i32;
+/// How often a message comes again before it goes to `dead`: it ends whoever takes it.
+const DELIVERY_LIMIT: i32 = super::super::DELIVERY_LIMIT as i32 - 1;
 /// Work requests that wait for one node. Rows are the truth: what does not fit is sent later.
 const WORK_LIMIT: i32 = 10_000;
 /// Dead letters that are kept; the oldest go first.
@@ -212,6 +212,10 @@ impl Topology {
                 let queue = declare_reader(channel).await?;
                 bind(channel, &queue, EVENTS, "").await?;
                 Ok(queue)
+            }
+            Subscription::Dead => {
+                declare_shared(channel).await?;
+                Ok(DEAD.to_owned())
             }
         }
     }

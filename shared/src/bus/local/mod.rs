@@ -9,12 +9,13 @@ mod queue;
 mod tests;
 
 use super::{
-    Address, Answer, Bus, BusError, BusHealth, Consumer, Delivery, PUBLISH_TIMEOUT, Subscription,
+    Address, Answer, Bus, BusError, BusHealth, Consumer, Death, DeathCause, Delivery,
+    PUBLISH_TIMEOUT, Subscription,
 };
 use crate::name::NodeName;
 use async_trait::async_trait;
 use queue::{Full, Message, Queue};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -27,7 +28,7 @@ const READER_LIMIT: usize = 10_000;
 /// Dead letters that are kept.
 const DEAD_LIMIT: usize = 1_000;
 
-/// A message that could not be handled.
+/// A message that could not be handled and waits for a reader of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// What was sent.
@@ -57,25 +58,38 @@ impl Drop for Inner {
     }
 }
 
-/// The dead letters: the newest of them, and how many there were.
-#[derive(Default)]
+/// The dead letters: those that nobody read yet, and how many there were.
 struct Dead {
-    letters: Mutex<VecDeque<DeadLetter>>,
+    /// Tells the letters of this bus from those of another.
+    bus: uuid::Uuid,
+    letters: Arc<Queue>,
     count: AtomicU64,
 }
 
 impl Dead {
-    fn keep(&self, body: Vec<u8>, reason: &str) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(reason, bytes = body.len(), "a message is dead");
-        let mut letters = lock(&self.letters);
-        if letters.len() == DEAD_LIMIT {
-            letters.pop_front();
+    fn new() -> Self {
+        let letters = Queue::new(Subscription::Dead.queue(), DEAD_LIMIT, Full::DropOldest);
+        letters.declare();
+        Self {
+            bus: uuid::Uuid::new_v4(),
+            letters: Arc::new(letters),
+            count: AtomicU64::new(0),
         }
-        letters.push_back(DeadLetter {
-            body,
+    }
+
+    fn keep(&self, body: Vec<u8>, queue: &str, cause: DeathCause, reason: &str, deliveries: u32) {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(reason, queue, bytes = body.len(), "a message is dead");
+        let death = Death {
+            message: format!("{}.{number}", self.bus.simple()),
+            queue: queue.to_owned(),
+            cause,
             reason: reason.to_owned(),
-        });
+            sender: None,
+            deliveries: Some(deliveries),
+            at: Some(chrono::Utc::now()),
+        };
+        self.letters.bury(body, death);
     }
 }
 
@@ -94,13 +108,17 @@ impl LocalBus {
     /// A bus with no work queues yet.
     #[must_use]
     pub fn new() -> Self {
-        let deployment = Queue::new(DURABLE_LIMIT, Full::Refuse);
+        let deployment = Queue::new(
+            Subscription::Deployment.queue(),
+            DURABLE_LIMIT,
+            Full::Refuse,
+        );
         deployment.declare();
         let inner = Inner {
             work: Mutex::default(),
             deployment: Arc::new(deployment),
             readers: Mutex::default(),
-            dead: Arc::default(),
+            dead: Arc::new(Dead::new()),
             health: watch::Sender::new(BusHealth::Up),
             stop: CancellationToken::new(),
         };
@@ -117,10 +135,17 @@ impl LocalBus {
         });
     }
 
-    /// The newest dead letters, oldest first, at most a thousand.
+    /// The newest dead letters that nobody has read, oldest first, at most a thousand.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        lock(&self.inner.dead.letters).iter().cloned().collect()
+        self.inner.dead.letters.waiting(|message| DeadLetter {
+            body: message.body.clone(),
+            reason: message
+                .death
+                .as_ref()
+                .map(|death| death.reason.clone())
+                .unwrap_or_default(),
+        })
     }
 
     /// How many messages ever were dead.
@@ -131,15 +156,16 @@ impl LocalBus {
 
     fn work_queue(&self, node: &NodeName) -> Arc<Queue> {
         let mut work = lock(&self.inner.work);
-        let queue = work
-            .entry(node.clone())
-            .or_insert_with(|| Arc::new(Queue::new(DURABLE_LIMIT, Full::Refuse)));
+        let queue = work.entry(node.clone()).or_insert_with(|| {
+            let name = Subscription::Work(node.clone()).queue();
+            Arc::new(Queue::new(name, DURABLE_LIMIT, Full::Refuse))
+        });
         Arc::clone(queue)
     }
 
     /// A queue of its own for a reader of what is broadcast.
     fn reader(&self, subscription: Subscription) -> Arc<Queue> {
-        let queue = Queue::new(READER_LIMIT, Full::DropOldest);
+        let queue = Queue::new(subscription.queue(), READER_LIMIT, Full::DropOldest);
         queue.declare();
         let queue = Arc::new(queue);
         lock(&self.inner.readers).push((subscription, Arc::downgrade(&queue)));
@@ -235,6 +261,7 @@ impl Bus for LocalBus {
             Subscription::Work(node) => self.work_queue(node),
             Subscription::Deployment => Arc::clone(&self.inner.deployment),
             Subscription::Telemetry(_) | Subscription::Events => self.reader(subscription),
+            Subscription::Dead => Arc::clone(&self.inner.dead.letters),
         };
         let prefetch = usize::from(prefetch.max(1));
         let (sender, receiver) = mpsc::channel(prefetch);
@@ -282,13 +309,18 @@ impl Feeder {
         // The reader may keep or change its copy; ours is delivered again when it must be.
         let body = message.body.clone();
         let redelivered = message.deliveries > 0;
+        let death = message.death.clone();
         let answer = LocalAnswer {
             queue: Arc::clone(&self.queue),
             dead: Arc::clone(&self.dead),
             message,
             _room: room,
         };
-        Delivery::new(body, None, redelivered, Box::new(answer))
+        let delivery = Delivery::new(body, None, redelivered, Box::new(answer));
+        match death {
+            Some(death) => delivery.died(death),
+            None => delivery,
+        }
     }
 }
 
@@ -312,16 +344,18 @@ impl Answer for LocalAnswer {
     }
 
     async fn dead(self: Box<Self>, body: Vec<u8>, reason: &str) {
-        self.dead.keep(body, reason);
+        let deliveries = self.message.deliveries + 1;
+        let (queue, cause) = (&self.queue.name, DeathCause::Refused);
+        self.dead.keep(body, queue, cause, reason, deliveries);
         self.message.done();
     }
 
     fn dropped(self: Box<Self>) {
         if let Err(mut message) = self.queue.give_back(self.message) {
-            self.dead.keep(
-                std::mem::take(&mut message.body),
-                "delivered too often without an answer",
-            );
+            let body = std::mem::take(&mut message.body);
+            let (queue, cause) = (&self.queue.name, DeathCause::Exhausted);
+            self.dead
+                .keep(body, queue, cause, Death::EXHAUSTED, message.deliveries);
             message.done();
         }
     }

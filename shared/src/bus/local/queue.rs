@@ -1,6 +1,6 @@
 //! One queue in memory.
 
-use super::super::{BusError, DELIVERY_LIMIT};
+use super::super::{BusError, DELIVERY_LIMIT, Death};
 use super::lock;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -21,6 +21,8 @@ pub(super) struct Message {
     pub(super) body: Vec<u8>,
     /// How often it was given back.
     pub(super) deliveries: u32,
+    /// How it died, in the queue of dead letters.
+    pub(super) death: Option<Death>,
     safe: Option<oneshot::Sender<()>>,
 }
 
@@ -36,6 +38,8 @@ impl Message {
 
 /// Messages in order; one that was given back stands where it stood before.
 pub(super) struct Queue {
+    /// What a dead letter calls it.
+    pub(super) name: String,
     state: Mutex<State>,
     limit: usize,
     full: Full,
@@ -52,8 +56,9 @@ struct State {
 
 impl Queue {
     /// A queue that takes nothing before it is declared.
-    pub(super) fn new(limit: usize, full: Full) -> Self {
+    pub(super) fn new(name: String, limit: usize, full: Full) -> Self {
         Self {
+            name,
             state: Mutex::default(),
             limit,
             full,
@@ -76,6 +81,21 @@ impl Queue {
     pub(super) fn push(
         &self,
         body: Vec<u8>,
+        safe: Option<oneshot::Sender<()>>,
+    ) -> Result<u64, BusError> {
+        self.add(body, None, safe)
+    }
+
+    /// Adds a dead letter.
+    pub(super) fn bury(&self, body: Vec<u8>, death: Death) {
+        // This queue is always declared and makes room by itself.
+        let _ = self.add(body, Some(death), None);
+    }
+
+    fn add(
+        &self,
+        body: Vec<u8>,
+        death: Option<Death>,
         safe: Option<oneshot::Sender<()>>,
     ) -> Result<u64, BusError> {
         let mut state = lock(&self.state);
@@ -102,12 +122,18 @@ impl Queue {
                 position,
                 body,
                 deliveries: 0,
+                death,
                 safe,
             },
         );
         drop(state);
         self.arrived.notify_one();
         Ok(position)
+    }
+
+    /// Copies of what waits, in order.
+    pub(super) fn waiting<T>(&self, of_each: impl FnMut(&Message) -> T) -> Vec<T> {
+        lock(&self.state).waiting.values().map(of_each).collect()
     }
 
     /// Takes a message out again, if nobody has taken it.
@@ -139,7 +165,8 @@ impl Queue {
     /// One whose queue was deleted meanwhile is gone, as in a broker.
     pub(super) fn give_back(&self, mut message: Message) -> Result<(), Message> {
         message.deliveries += 1;
-        if message.deliveries > DELIVERY_LIMIT {
+        // A dead letter comes until it is kept.
+        if message.deliveries >= DELIVERY_LIMIT && message.death.is_none() {
             return Err(message);
         }
         let mut state = lock(&self.state);

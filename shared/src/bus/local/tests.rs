@@ -15,15 +15,6 @@ impl Fixture for Local {
         Arc::new(self.0.clone())
     }
 
-    async fn dead_letters(&self) -> Vec<(Vec<u8>, Option<String>)> {
-        tokio::task::yield_now().await;
-        self.0
-            .dead_letters()
-            .into_iter()
-            .map(|letter| (letter.body, Some(letter.reason)))
-            .collect()
-    }
-
     async fn finish(&self) {
         self.0.close();
     }
@@ -47,7 +38,7 @@ async fn a_report_is_safe_only_when_it_was_acknowledged() {
 
 #[tokio::test]
 async fn a_withdrawn_message_is_not_delivered() {
-    let queue = Queue::new(4, Full::Refuse);
+    let queue = Queue::new("q".to_owned(), 4, Full::Refuse);
     queue.declare();
     let position = queue.push(b"x".to_vec(), None).unwrap();
     queue.push(b"y".to_vec(), None).unwrap();

@@ -24,10 +24,6 @@ impl Management {
         self.request("GET", path, "").await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &str) -> serde_json::Value {
-        self.request("POST", path, body).await
-    }
-
     /// Creates; a permission on everything where the path names permissions.
     pub(super) async fn put(&self, path: &str) {
         self.request(
@@ -62,15 +58,4 @@ impl Management {
         );
         serde_json::from_str(body).unwrap_or(serde_json::Value::Null)
     }
-}
-
-/// Body and reason of a dead letter as the interface shows it.
-pub(super) fn dead_letter(letter: &serde_json::Value) -> (Vec<u8>, Option<String>) {
-    let body = STANDARD
-        .decode(letter["payload"].as_str().unwrap())
-        .unwrap();
-    let reason = letter["properties"]["headers"]["x-reason"]
-        .as_str()
-        .map(str::to_owned);
-    (body, reason)
 }
