@@ -29,6 +29,7 @@ mod m20261125_000011_create_port_offers;
 mod m20261125_000012_find_unsent_work;
 mod m20261125_000013_trust_locked_parents;
 mod m20261125_000014_index_moves;
+mod m20261125_000015_create_dead_letters;
 
 /// All changes of the schema, in order.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000012_find_unsent_work::Migration),
             Box::new(m20261125_000013_trust_locked_parents::Migration),
             Box::new(m20261125_000014_index_moves::Migration),
+            Box::new(m20261125_000015_create_dead_letters::Migration),
         ]
     }
 }

@@ -19,6 +19,7 @@ pub mod store;
 pub mod view;
 pub mod watch;
 
+mod dead_letter;
 mod dispatcher;
 mod ingest;
 mod mover;
@@ -28,6 +29,7 @@ mod telemetry;
 mod watcher;
 
 pub use command::Commands;
+pub use dead_letter::DeadLetters;
 pub use error::{CommandError, StartError};
 pub use query::Queries;
 pub use service::{Service, ServiceError};
@@ -50,6 +52,7 @@ struct Inner {
     commands: Commands,
     queries: Queries,
     watch: Watch,
+    dead_letters: DeadLetters,
     store: Store,
     bus: Arc<dyn Bus>,
 }
@@ -105,6 +108,7 @@ impl Orchestrator {
             commands,
             queries,
             watch: watch.clone(),
+            dead_letters: DeadLetters::new(store.clone(), Arc::clone(&bus)),
             store: store.clone(),
             bus: Arc::clone(&bus),
         };
@@ -133,6 +137,12 @@ impl Orchestrator {
     #[must_use]
     pub fn watch(&self) -> &Watch {
         &self.inner.watch
+    }
+
+    /// What people may do about messages that nobody could handle.
+    #[must_use]
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.inner.dead_letters
     }
 
     /// Asks database and bus whether they answer; takes at most two seconds.

@@ -1,5 +1,6 @@
 //! The loops of an orchestrator, run together.
 
+use crate::dead_letter::Keeper;
 use crate::dispatcher::{self, Placer, Publisher};
 use crate::event::{EventSink, RecordedEvents, Wake};
 use crate::ingest::Ingest;
@@ -165,6 +166,10 @@ impl Service {
             events: events.clone(),
             wake: Arc::clone(&wake),
         };
+        let keeper = Keeper {
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+        };
         let announcer = Announcer::new(watch.hub(), bus, recorded, me);
         let watcher = Watcher::new(&settings, store, events, wake);
 
@@ -175,6 +180,7 @@ impl Service {
         loops.spawn(steady("mover", mover.run(stop.clone())));
         loops.spawn(named("telemetry", telemetry.run(stop.clone())));
         loops.spawn(steady("watcher", watcher.run(stop.clone())));
+        loops.spawn(named("keeper of dead letters", keeper.run(stop.clone())));
         loops.spawn(named("announcer", announcer.run(stop)));
         loops
     }

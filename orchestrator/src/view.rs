@@ -1,7 +1,7 @@
 //! What is answered: plain values for whoever shows them. Nothing here is a row.
 
 use chrono::{DateTime, Utc};
-use shared::id::{DeploymentId, NodeId, RevisionId};
+use shared::id::{DeadLetterId, DeploymentId, NodeId, RevisionId};
 use shared::message::{Capacity, Load};
 use shared::name::{DeploymentName, NodeName, ServiceName};
 use shared::source::Source;
@@ -113,6 +113,31 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// When its last heartbeat arrived.
     pub last_heartbeat_at: DateTime<Utc>,
+}
+
+/// A message that nobody could handle, as people see it. Its body is read apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterView {
+    /// Its identity.
+    pub id: DeadLetterId,
+    /// The queue that it came from.
+    pub queue: String,
+    /// The node that it was for, when it was work for one.
+    pub node: Option<NodeName>,
+    /// Why nobody could handle it.
+    pub reason: String,
+    /// Who sent it, as the broker vouches for it.
+    pub sender: Option<String>,
+    /// How often it was delivered, when that is known.
+    pub deliveries: Option<u32>,
+    /// The size of the message as it came, in bytes.
+    pub size: u64,
+    /// Whether its body is shown as it came; else in Base64.
+    pub is_text: bool,
+    /// Whether all of its body was kept, not only the beginning.
+    pub is_whole: bool,
+    /// When it died.
+    pub died_at: DateTime<Utc>,
 }
 
 /// One service of a deployment.

@@ -17,6 +17,8 @@ mod fleet;
 #[path = "loops/node.rs"]
 mod node;
 
+#[path = "loops/dead_letters.rs"]
+mod dead_letters;
 #[path = "loops/lifecycle.rs"]
 mod lifecycle;
 #[path = "loops/placing.rs"]

@@ -19,6 +19,8 @@ mod build_log;
 mod connection;
 #[path = "store/create.rs"]
 mod create;
+#[path = "store/dead_letter.rs"]
+mod dead_letter;
 #[path = "store/dispatch.rs"]
 mod dispatch;
 #[path = "store/git_poll.rs"]

@@ -3,7 +3,7 @@
 use crate::auth::Caller;
 use crate::error::{ApiError, Code};
 use async_graphql::Context;
-use orchestrator::{Commands, Orchestrator, Queries, Watch};
+use orchestrator::{Commands, DeadLetters, Orchestrator, Queries, Watch};
 
 /// The engine, for a caller who may use all of it.
 #[derive(Clone, Copy)]
@@ -18,6 +18,10 @@ impl<'a> Operator<'a> {
 
     pub(crate) fn queries(self) -> &'a Queries {
         self.orchestrator.queries()
+    }
+
+    pub(crate) fn dead_letters(self) -> &'a DeadLetters {
+        self.orchestrator.dead_letters()
     }
 
     pub(crate) fn watch(self) -> &'a Watch {

@@ -9,7 +9,7 @@ use async_graphql::dataloader::{DataLoader, Loader};
 use orchestrator::Queries;
 use orchestrator::query::{Page, PageOf};
 use orchestrator::view::{LabelView, NodeView, PortLeaseView, RevisionView, ServiceView};
-use shared::id::{DeploymentId, NodeId, RevisionId};
+use shared::id::{DeadLetterId, DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -65,6 +65,9 @@ pub(crate) struct ServicesOf(pub(crate) DeploymentId);
 /// The labels of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LabelsOf(pub(crate) DeploymentId);
+/// The body of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DeadLetterBodyOf(pub(crate) DeadLetterId);
 /// A page of a deployment's revisions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RevisionsOf {
@@ -97,6 +100,7 @@ batched! {
     PortsOf(DeploymentId) -> Vec<PortLeaseView>, "ports", ports_of;
     ServicesOf(DeploymentId) -> Vec<ServiceView>, "services", services_of;
     LabelsOf(DeploymentId) -> Vec<LabelView>, "labels", labels_of;
+    DeadLetterBodyOf(DeadLetterId) -> String, "dead letter bodies", dead_letter_bodies;
 }
 
 impl Loader<RevisionsOf> for Batches {

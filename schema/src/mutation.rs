@@ -4,10 +4,11 @@
 use crate::context::ContextExt;
 use crate::error::ApiError;
 use crate::input::CreateDeploymentInput;
-use crate::object::{Deployment, Revision};
+use crate::object::{DeadLetter, Deployment, Revision};
+use crate::query::dead_letter;
 use async_graphql::{Context, ID, Object};
 use orchestrator::error::parse_id;
-use shared::id::{DeploymentId, RevisionId};
+use shared::id::{DeadLetterId, DeploymentId, RevisionId};
 
 /// What may be asked for. An answer means that the wish is recorded; subscriptions tell how it goes on.
 pub(crate) struct Mutation;
@@ -149,5 +150,30 @@ impl Mutation {
     ) -> Result<Revision, ApiError> {
         let id: RevisionId = parse_id("revision", &id)?;
         Ok(ctx.operator()?.commands().cancel_revision(id).await?.into())
+    }
+
+    /// Sends a dead letter to its queue again and forgets it; one that still cannot be handled dies
+    /// again, as a new one. Answers it as it was. CONFLICT when it cannot be sent again.
+    async fn retry_dead_letter(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The dead letter.")] id: ID,
+    ) -> Result<DeadLetter, ApiError> {
+        let letter = dead_letter(ctx, &id).await?;
+        let id: DeadLetterId = parse_id("dead letter", &id)?;
+        ctx.operator()?.dead_letters().retry(id).await?;
+        Ok(letter)
+    }
+
+    /// Forgets a dead letter. Answers it as it was.
+    async fn drop_dead_letter(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The dead letter.")] id: ID,
+    ) -> Result<DeadLetter, ApiError> {
+        let letter = dead_letter(ctx, &id).await?;
+        let id: DeadLetterId = parse_id("dead letter", &id)?;
+        ctx.operator()?.dead_letters().drop(id).await?;
+        Ok(letter)
     }
 }

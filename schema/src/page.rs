@@ -17,6 +17,9 @@ const NODES: usize = 20;
 /// a page of pages does not.
 pub(crate) const COMPLEXITY_LIMIT: usize = 50_000;
 
+/// The price of a body that may be megabytes large: two fit into an answer.
+pub(crate) const BODY_PRICE: usize = 20_000;
+
 /// The price of a page: what is asked of each item, times the items.
 pub(crate) fn page_price(first: Option<i32>, each: usize) -> usize {
     // A page size out of range is refused when it is read; here it must only not be cheap.

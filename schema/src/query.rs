@@ -3,12 +3,14 @@
 use crate::context::ContextExt;
 use crate::error::{ApiError, Code, Maybe};
 use crate::input::DeploymentFilterInput;
-use crate::object::{Deployment, DeploymentConnection, Node, Revision};
+use crate::object::{
+    DeadLetter, DeadLetterConnection, Deployment, DeploymentConnection, Node, Revision,
+};
 use crate::page::{nodes_price, page, page_price};
 use async_graphql::{Context, ID, Object};
 use orchestrator::CommandError;
 use orchestrator::error::parse_id;
-use shared::id::{DeploymentId, NodeId, RevisionId};
+use shared::id::{DeadLetterId, DeploymentId, NodeId, RevisionId};
 use shared::name::{DeploymentName, NodeName};
 
 /// What may be read.
@@ -76,6 +78,30 @@ impl Query {
         let nodes = ctx.operator()?.queries().nodes_all().await?;
         Ok(nodes.into_iter().map(Node::from).collect())
     }
+
+    /// A dead letter by its id.
+    async fn dead_letter(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Its id.")] id: ID,
+    ) -> Maybe<DeadLetter> {
+        Some(dead_letter(ctx, &id).await)
+    }
+
+    /// Messages that nobody could handle, newest first. The newest 10,000 are kept.
+    #[graphql(complexity = "page_price(first, child_complexity)")]
+    async fn dead_letters(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many, 1 to 200; 50 when absent.")] first: Option<i32>,
+        #[graphql(desc = "The cursor after which the page starts; from the newest when absent.")]
+        after: Option<String>,
+    ) -> Result<DeadLetterConnection, ApiError> {
+        let continued = after.is_some();
+        let queries = ctx.operator()?.queries();
+        let found = queries.dead_letters_page(&page(first, after)).await?;
+        Ok(DeadLetterConnection::new(found, continued))
+    }
 }
 
 async fn deployment(
@@ -120,6 +146,16 @@ async fn node(ctx: &Context<'_>, id: Option<ID>, name: Option<String>) -> Result
         }
     };
     found.map(Node::from).ok_or_else(|| no("node"))
+}
+
+/// The dead letter of this id, or why not.
+pub(crate) async fn dead_letter(ctx: &Context<'_>, id: &ID) -> Result<DeadLetter, ApiError> {
+    let found = ctx
+        .operator()?
+        .queries()
+        .dead_letter_by_id(parse_id::<DeadLetterId>("dead letter", id)?)
+        .await?;
+    found.map(DeadLetter::from).ok_or_else(|| no("dead letter"))
 }
 
 /// How something is named: by exactly one of two ways.

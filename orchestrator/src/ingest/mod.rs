@@ -171,7 +171,6 @@ async fn bury(delivery: Delivery, reason: &str) {
         bytes = delivery.body.len(),
         "a report was not understood; it is kept among the dead letters"
     );
-    metrics::counter!("longshore_dead_letters_total", "queue" => "deployment").increment(1);
     delivery.dead(reason).await;
 }
 

@@ -3,6 +3,7 @@
 mod assemble;
 mod belongings;
 mod cursor;
+mod dead_letter;
 mod deployment;
 mod node;
 mod revision;

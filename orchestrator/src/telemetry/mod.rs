@@ -73,7 +73,6 @@ async fn open(delivery: Delivery) -> Vec<TelemetryItem> {
         }
         Err(error) => {
             tracing::warn!(%error, "telemetry that was not understood");
-            metrics::counter!("longshore_dead_letters_total", "queue" => "telemetry").increment(1);
             delivery.dead(&error.to_string()).await;
             Vec::new()
         }

@@ -120,10 +120,7 @@ impl Fleet {
 
     /// One more orchestrator process, as far as database and bus can tell.
     pub(crate) async fn add_orchestrator(&mut self) {
-        let bus: Arc<dyn Bus> = match &self.transport {
-            Transport::Local(bus) => Arc::new(bus.clone()),
-            Transport::Amqp(broker) => broker.orchestrator(),
-        };
+        let bus = self.orchestrator_bus();
         let stop = CancellationToken::new();
         let settings = Settings::new(self.database.url().into());
         let (orchestrator, service): (Orchestrator, Service) =
@@ -167,6 +164,13 @@ impl Fleet {
     /// The orchestrator that was started last.
     pub(crate) fn orchestrator(&self) -> &Orchestrator {
         &self.orchestrators.last().unwrap().orchestrator
+    }
+
+    pub(crate) fn orchestrator_bus(&self) -> Arc<dyn Bus> {
+        match &self.transport {
+            Transport::Local(bus) => Arc::new(bus.clone()),
+            Transport::Amqp(broker) => broker.orchestrator(),
+        }
     }
 
     pub(crate) fn node_bus(&self, name: &NodeName) -> Arc<dyn Bus> {

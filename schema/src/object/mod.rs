@@ -1,6 +1,7 @@
 //! The types that are answered, one noun a file. Each wraps what the engine answered; what belongs
 //! to another row comes through [`crate::loader`].
 
+mod dead_letter;
 mod deployment;
 mod event;
 mod log;
@@ -8,6 +9,7 @@ mod node;
 mod revision;
 mod source;
 
+pub(crate) use dead_letter::{DeadLetter, DeadLetterConnection};
 pub(crate) use deployment::{Deployment, DeploymentConnection};
 pub(crate) use event::StatusEvent;
 pub(crate) use log::LogLine;

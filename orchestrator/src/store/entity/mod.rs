@@ -6,6 +6,7 @@
 
 pub mod build_log;
 pub mod build_log_line;
+pub mod dead_letter;
 pub mod deployment;
 pub mod deployment_label;
 pub mod node;

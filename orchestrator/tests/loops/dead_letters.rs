@@ -1,0 +1,115 @@
+//! Messages that nobody can handle end among the dead letters; everybody else goes on.
+
+use crate::fleet::{Fleet, until};
+use orchestrator::query::Page;
+use orchestrator::view::DeadLetterView;
+use shared::bus::conformance::{next, publish};
+use shared::bus::{Address, DELIVERY_LIMIT, Subscription};
+use shared::id::DeadLetterId;
+use shared::message::{BODY_LIMIT, TelemetryTopic, WorkItem, encode};
+use shared::status::ApplicationStatus as S;
+
+async fn letters(fleet: &Fleet) -> Vec<DeadLetterView> {
+    let queries = fleet.orchestrator().queries();
+    let page = queries.dead_letters_page(&Page::default()).await.unwrap();
+    page.edges.into_iter().map(|edge| edge.node).collect()
+}
+
+async fn until_kept(fleet: &Fleet, count: usize) -> Vec<DeadLetterView> {
+    until("they are kept", async || {
+        letters(fleet).await.len() == count
+    })
+    .await;
+    letters(fleet).await
+}
+
+everywhere! {
+    async fn poison_is_kept_with_its_reason_and_stops_nobody(fleet: &mut Fleet) {
+        let mut node = fleet.node("n1").await;
+        fleet.create("demo").await;
+        let work = node.next_work().await;
+        node.send(b"nonsense\0".to_vec()).await;
+        node.send(vec![b' '; BODY_LIMIT + 1]).await;
+        node.send(b"{\"v\":99,\"items\":[]}".to_vec()).await;
+        node.deploy(&work).await;
+        fleet.until_status(work.revision_id, S::Running).await;
+        let mut found = until_kept(fleet, 3).await;
+        found.sort_by_key(|letter| letter.size);
+        assert!(found.iter().all(|letter| letter.queue == "deployment" && letter.deliveries == Some(1)), "{found:#?}");
+        assert!(found[0].reason.contains("not a batch") && !found[0].is_text, "{found:#?}");
+        assert!(found[1].reason.contains("version 99") && found[1].is_whole, "{found:#?}");
+        assert!(found[2].reason.contains("more than") && !found[2].is_whole, "{found:#?}");
+
+        let dead_letters = fleet.orchestrator().dead_letters();
+        let refused = dead_letters.retry(found[2].id).await.unwrap_err();
+        assert_eq!(refused.code(), "CONFLICT", "{refused}");
+        // Still nonsense: it dies again, as another one.
+        dead_letters.retry(found[0].id).await.unwrap();
+        until("it died again", async || {
+            let now = letters(fleet).await;
+            now.len() == 3 && now.iter().all(|letter| letter.id != found[0].id)
+        })
+        .await;
+        for letter in letters(fleet).await {
+            dead_letters.drop(letter.id).await.unwrap();
+        }
+        assert!(letters(fleet).await.is_empty());
+        for gone in [found[1].id, DeadLetterId::new()] {
+            assert_eq!(dead_letters.drop(gone).await.unwrap_err().code(), "NOT_FOUND");
+            assert_eq!(dead_letters.retry(gone).await.unwrap_err().code(), "NOT_FOUND");
+        }
+    }
+
+    async fn work_that_is_well_returns_once_and_is_then_kept(fleet: &mut Fleet) {
+        let bus = fleet.orchestrator_bus();
+        let name = "n1".parse().unwrap();
+        bus.declare_work_queue(&name).await.unwrap();
+        let mut queue = fleet.node_bus(&name).consume(Subscription::Work(name.clone()), 4).await.unwrap();
+        publish(&*bus, Address::Work(name), &encode::<WorkItem>(&[])).await;
+        for _ in 0..2 * DELIVERY_LIMIT {
+            assert!(letters(fleet).await.is_empty());
+            next(&mut queue).await.requeue().await;
+        }
+        let found = until_kept(fleet, 1).await.remove(0);
+        assert_eq!((&*found.queue, found.deliveries), ("work.n1", Some(DELIVERY_LIMIT)));
+        assert_eq!(found.node, Some("n1".parse().unwrap()));
+        // By hand it comes back again.
+        fleet.orchestrator().dead_letters().retry(found.id).await.unwrap();
+        assert!(next(&mut queue).await.ack().await);
+        assert!(letters(fleet).await.is_empty());
+    }
+
+    async fn work_for_a_node_that_is_gone_is_kept(fleet: &mut Fleet) {
+        let bus = fleet.orchestrator_bus();
+        let name = "n1".parse().unwrap();
+        bus.declare_work_queue(&name).await.unwrap();
+        let mut queue = fleet.node_bus(&name).consume(Subscription::Work(name.clone()), 4).await.unwrap();
+        publish(&*bus, Address::Work(name.clone()), b"nonsense").await;
+        next(&mut queue).await.dead("not work").await;
+        let found = until_kept(fleet, 1).await.remove(0);
+        assert_eq!(found.reason, "not work");
+        bus.delete_work_queue(&name).await.unwrap();
+        let refused = fleet.orchestrator().dead_letters().retry(found.id).await.unwrap_err();
+        assert!(refused.code() == "CONFLICT" && refused.to_string().contains("work.n1"), "{refused}");
+        assert_eq!(letters(fleet).await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_in_passing_is_kept_once_for_all_who_heard_it() {
+    let play = async |fleet: &mut Fleet| {
+        fleet.add_orchestrator().await;
+        let node = fleet.node("n1").await;
+        let bus = fleet.node_bus(&node.name);
+        let address = Address::Telemetry(TelemetryTopic::Heartbeat);
+        publish(&*bus, address.clone(), b"no heartbeat").await;
+        let found = until_kept(fleet, 1).await.remove(0);
+        assert_eq!(found.queue, "telemetry");
+        let retried = fleet.orchestrator().dead_letters().retry(found.id).await;
+        assert_eq!(retried.unwrap_err().code(), "CONFLICT");
+        // Both have heard it before they hear the next, of which there is also one letter.
+        publish(&*bus, address, b"nor this").await;
+        assert_eq!(until_kept(fleet, 2).await.len(), 2);
+    };
+    Fleet::on_postgres_and_rabbitmq().await.run(play).await;
+}
