@@ -7,7 +7,7 @@ use crate::event::{EventSink, Wake};
 use crate::store::{ReportsApplied, Store, StoreError, WorkAnswers};
 use futures::future::join_all;
 use shared::bus::{Bus, BusError, Consumer, Delivery, Subscription};
-use shared::message::{NodeReport, StatusReport, decode};
+use shared::message::{BadItem, NodeReport, StatusReport, bad_items, decode_each};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -46,8 +46,8 @@ impl Ingest {
         let mut batch = Vec::new();
         let mut next = Some(first);
         while let Some(delivery) = next {
-            match decode::<NodeReport>(&delivery.body) {
-                Ok(reports) => batch.push(Opened { delivery, reports }),
+            match decode_each::<NodeReport>(&delivery.body) {
+                Ok(items) => batch.push(Opened::of(delivery, items)),
                 Err(error) => bury(delivery, &error.to_string()).await,
             }
             next = if batch.len() < BATCH {
@@ -150,12 +150,43 @@ impl Ingest {
 struct Opened {
     delivery: Delivery,
     reports: Vec<NodeReport>,
+    /// What does not read of it, as a body of its own, with the reason.
+    left: Option<(Vec<u8>, String)>,
+}
+
+impl Opened {
+    fn of(delivery: Delivery, items: Vec<Result<NodeReport, BadItem>>) -> Self {
+        let (mut reports, mut bad) = (Vec::with_capacity(items.len()), Vec::new());
+        for item in items {
+            match item {
+                Ok(report) => reports.push(report),
+                Err(item) => bad.push(item),
+            }
+        }
+        Self {
+            delivery,
+            reports,
+            left: bad_items(&bad),
+        }
+    }
+
+    /// Answers it, once its reports are recorded; `false` when it is no longer ours.
+    async fn done(mut self) -> bool {
+        match self.left {
+            None => self.delivery.ack().await,
+            Some((left, reason)) => {
+                self.delivery.body = left;
+                bury(self.delivery, &reason).await;
+                true
+            }
+        }
+    }
 }
 
 /// Answers all at once: one after the other each would wait for its turn on the wire.
 async fn acknowledge(batch: Vec<Opened>) {
     shared::fail_point!("orchestrator::ingest::after_apply_before_ack");
-    let answers = join_all(batch.into_iter().map(|opened| opened.delivery.ack())).await;
+    let answers = join_all(batch.into_iter().map(Opened::done)).await;
     let late = answers.into_iter().filter(|is_ours| !is_ours).count();
     if late > 0 {
         tracing::debug!(

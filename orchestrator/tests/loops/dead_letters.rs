@@ -60,6 +60,21 @@ everywhere! {
         }
     }
 
+    async fn an_item_of_an_unknown_kind_does_not_bury_its_batch(fleet: &mut Fleet) {
+        let mut node = fleet.node("n1").await;
+        fleet.create("demo").await;
+        let work = node.next_work().await;
+        let mut batch: serde_json::Value = serde_json::from_slice(&encode(&node.whole_way(&work))).unwrap();
+        let newer = serde_json::json!({ "type": "of a newer release", "n": 1 });
+        batch["items"].as_array_mut().unwrap().insert(2, newer.clone());
+        node.send(batch.to_string().into_bytes()).await;
+        fleet.until_status(work.revision_id, S::Running).await;
+        let found = until_kept(fleet, 1).await.remove(0);
+        let bodies = fleet.orchestrator().queries().dead_letter_bodies(&[found.id]).await.unwrap();
+        let kept: serde_json::Value = serde_json::from_str(&bodies[&found.id]).unwrap();
+        assert_eq!(kept["items"], serde_json::json!([newer]));
+    }
+
     async fn work_that_is_well_returns_once_and_is_then_kept(fleet: &mut Fleet) {
         let bus = fleet.orchestrator_bus();
         let name = "n1".parse().unwrap();
