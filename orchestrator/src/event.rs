@@ -61,4 +61,6 @@ pub struct Wake {
     pub watcher: Notify,
     /// A deployment may be to leave its node, or need not any longer.
     pub mover: Notify,
+    /// A node was removed.
+    pub steward: Notify,
 }

@@ -21,9 +21,11 @@ pub mod watch;
 
 mod dead_letter;
 mod dispatcher;
+pub mod draining;
 mod ingest;
 mod mover;
 mod service;
+mod steward;
 mod supervisor;
 mod telemetry;
 mod watcher;

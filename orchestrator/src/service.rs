@@ -6,6 +6,7 @@ use crate::event::{EventSink, RecordedEvents, Wake};
 use crate::ingest::Ingest;
 use crate::mover::Mover;
 use crate::settings::Settings;
+use crate::steward::Steward;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::telemetry::Telemetry;
@@ -166,6 +167,12 @@ impl Service {
             events: events.clone(),
             wake: Arc::clone(&wake),
         };
+        let steward = Steward {
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+            events: events.clone(),
+            wake: Arc::clone(&wake),
+        };
         let keeper = Keeper {
             store: store.clone(),
             bus: Arc::clone(&bus),
@@ -180,6 +187,7 @@ impl Service {
         loops.spawn(steady("mover", mover.run(stop.clone())));
         loops.spawn(named("telemetry", telemetry.run(stop.clone())));
         loops.spawn(steady("watcher", watcher.run(stop.clone())));
+        loops.spawn(steady("steward", steward.run(stop.clone())));
         loops.spawn(named("keeper of dead letters", keeper.run(stop.clone())));
         loops.spawn(named("announcer", announcer.run(stop)));
         loops

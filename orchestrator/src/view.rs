@@ -1,5 +1,6 @@
 //! What is answered: plain values for whoever shows them. Nothing here is a row.
 
+use crate::draining::Drain;
 use chrono::{DateTime, Utc};
 use shared::id::{DeadLetterId, DeploymentId, NodeId, RevisionId};
 use shared::message::{Capacity, Load};
@@ -113,6 +114,12 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// When its last heartbeat arrived.
     pub last_heartbeat_at: DateTime<Utc>,
+    /// Whether it gets nothing new.
+    pub cordoned: bool,
+    /// Until when what can be moved is moved away from it; also when that is over.
+    pub drain_until: Option<DateTime<Utc>>,
+    /// How it stands with that.
+    pub drain: Option<Drain>,
 }
 
 /// A message that nobody could handle, as people see it. Its body is read apart.

@@ -23,6 +23,8 @@ mod create;
 mod dead_letter;
 #[path = "store/dispatch.rs"]
 mod dispatch;
+#[path = "store/fleet.rs"]
+mod fleet;
 #[path = "store/git_poll.rs"]
 mod git_poll;
 #[path = "store/lifecycle.rs"]

@@ -4,17 +4,21 @@
 use crate::context::ContextExt;
 use crate::error::ApiError;
 use crate::input::CreateDeploymentInput;
-use crate::object::{DeadLetter, Deployment, Revision};
+use crate::object::{DeadLetter, Deployment, Node, Revision};
 use crate::query::dead_letter;
 use async_graphql::{Context, ID, Object};
 use orchestrator::error::parse_id;
-use shared::id::{DeadLetterId, DeploymentId, RevisionId};
+use shared::id::{DeadLetterId, DeploymentId, NodeId, RevisionId};
 
 /// What may be asked for. An answer means that the wish is recorded; subscriptions tell how it goes on.
 pub(crate) struct Mutation;
 
 fn deployment_id(id: &ID) -> Result<DeploymentId, ApiError> {
     Ok(parse_id("deployment", id)?)
+}
+
+fn node_id(id: &ID) -> Result<NodeId, ApiError> {
+    Ok(parse_id("node", id)?)
 }
 
 /// What may be asked for. An answer means that the wish is recorded; subscriptions tell how it goes on.
@@ -150,6 +154,56 @@ impl Mutation {
     ) -> Result<Revision, ApiError> {
         let id: RevisionId = parse_id("revision", &id)?;
         Ok(ctx.operator()?.commands().cancel_revision(id).await?.into())
+    }
+
+    /// Lets a node get nothing new; what runs there goes on. Asking twice is fine.
+    async fn cordon_node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The node.")] id: ID,
+    ) -> Result<Node, ApiError> {
+        let commands = ctx.operator()?.commands();
+        Ok(commands.cordon_node(node_id(&id)?).await?.into())
+    }
+
+    /// Lets a node get something new again, and ends its draining. Asking twice is fine.
+    async fn uncordon_node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The node.")] id: ID,
+    ) -> Result<Node, ApiError> {
+        let commands = ctx.operator()?.commands();
+        Ok(commands.uncordon_node(node_id(&id)?).await?.into())
+    }
+
+    /// Cordons a node and moves what can be elsewhere: each is started there before it is stopped here.
+    /// What is pinned to the node or has local volumes stays. Asking again sets another deadline.
+    async fn drain_node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The node.")] id: ID,
+        #[graphql(
+            desc = "For how long things are moved, in seconds, 1 to 604800; after that the node stays cordoned.",
+            default = 3600
+        )]
+        deadline_seconds: i32,
+    ) -> Result<Node, ApiError> {
+        let commands = ctx.operator()?.commands();
+        Ok(commands
+            .drain_node(node_id(&id)?, deadline_seconds)
+            .await?
+            .into())
+    }
+
+    /// Takes a node out of the fleet that is LOST; CONFLICT when it is not. What can be elsewhere is
+    /// moved; what only this node had is FAILED. A heartbeat of the same name brings the node back.
+    async fn remove_node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The node.")] id: ID,
+    ) -> Result<Node, ApiError> {
+        let commands = ctx.operator()?.commands();
+        Ok(commands.remove_node(node_id(&id)?).await?.into())
     }
 
     /// Sends a dead letter to its queue again and forgets it; one that still cannot be handled dies

@@ -7,6 +7,7 @@ mod create;
 mod group;
 mod input;
 mod lifecycle;
+mod node;
 mod revise;
 
 use crate::error::CommandError;
@@ -14,9 +15,9 @@ use crate::event::{EventSink, Wake};
 use crate::query::Queries;
 use crate::settings::GitPolicy;
 use crate::store::Store;
-use crate::view::{DeploymentView, RevisionView};
+use crate::view::{DeploymentView, NodeView, RevisionView};
 use group::Creations;
-use shared::id::{DeploymentId, RevisionId};
+use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use shared::status::Method;
 use std::sync::Arc;
@@ -186,6 +187,42 @@ impl Commands {
     /// `NOT_FOUND`; `CONFLICT` when it is not on its way; `UNAVAILABLE`.
     pub async fn cancel_revision(&self, id: RevisionId) -> Result<RevisionView, CommandError> {
         revise::cancel(self, id).await
+    }
+
+    /// Lets a node get nothing new. Asking twice is fine.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `UNAVAILABLE`.
+    pub async fn cordon_node(&self, id: NodeId) -> Result<NodeView, CommandError> {
+        node::cordon(self, id).await
+    }
+
+    /// Lets a node get something new again, and ends its draining. Asking twice is fine.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `UNAVAILABLE`.
+    pub async fn uncordon_node(&self, id: NodeId) -> Result<NodeView, CommandError> {
+        node::uncordon(self, id).await
+    }
+
+    /// Cordons a node and moves what can be elsewhere, until the deadline. Asking again sets another one.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `INVALID_INPUT` for a deadline that is none; `UNAVAILABLE`.
+    pub async fn drain_node(
+        &self,
+        id: NodeId,
+        deadline_seconds: i32,
+    ) -> Result<NodeView, CommandError> {
+        node::drain(self, id, deadline_seconds).await
+    }
+
+    /// Takes a lost node out of the fleet, with what only it had.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `CONFLICT` when the node is not lost; `UNAVAILABLE`.
+    pub async fn remove_node(&self, id: NodeId) -> Result<NodeView, CommandError> {
+        node::remove(self, id).await
     }
 
     /// What follows each command's commit: subscribers hear of it, the loops go on, the caller sees it.

@@ -19,6 +19,7 @@ mod dispatch;
 pub(crate) mod entity;
 mod error;
 mod fence;
+mod fleet;
 mod git_poll;
 mod lease;
 mod ledger;

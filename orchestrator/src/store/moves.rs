@@ -155,7 +155,7 @@ async fn leaving(
         "SELECT d.id AS deployment_id, a.id AS revision_id, n.name AS node, n.detail AS node_detail, \
          (n.status = 'LOST') AS is_lost, n.last_heartbeat_at FROM nodes n JOIN revisions a ON a.node_id = n.id \
          JOIN deployments d ON d.id = a.deployment_id AND d.active_revision_id = a.id \
-         WHERE n.removed_at IS NULL AND (n.status = 'LOST' OR n.drain_until > ",
+         WHERE (n.status = 'LOST' OR n.drain_until > ",
     )
     .now()
     .push(

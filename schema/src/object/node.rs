@@ -79,10 +79,56 @@ impl Node {
             .collect()
     }
 
+    /// Whether it gets nothing new: no deployment is placed there.
+    async fn cordoned(&self) -> bool {
+        self.view.cordoned
+    }
+
+    /// How it is being emptied; none when nobody asked for that.
+    async fn drain(&self) -> Option<NodeDrain> {
+        let until = self.view.drain_until?;
+        let drain = self.view.drain.as_ref()?;
+        Some(NodeDrain {
+            until,
+            is_over: drain.is_over(),
+            left: int(drain.left),
+            stays: drain
+                .stays
+                .iter()
+                .map(|(name, why)| Staying {
+                    deployment: name.clone(),
+                    reason: why.reason().to_owned(),
+                })
+                .collect(),
+        })
+    }
+
     /// When its last heartbeat arrived.
     async fn last_heartbeat_at(&self) -> DateTime<Utc> {
         self.view.last_heartbeat_at
     }
+}
+
+/// How a node is being emptied.
+#[derive(SimpleObject)]
+struct NodeDrain {
+    /// Until when what can be moved is moved.
+    until: DateTime<Utc>,
+    /// Whether nothing more leaves: what is left stays, or the time is over.
+    is_over: bool,
+    /// How many deployments still run there.
+    left: i32,
+    /// Those among them that stay.
+    stays: Vec<Staying>,
+}
+
+/// A deployment that stays on a node that is being emptied.
+#[derive(SimpleObject)]
+struct Staying {
+    /// Its name.
+    deployment: String,
+    /// Why it stays.
+    reason: String,
 }
 
 /// What a node has.

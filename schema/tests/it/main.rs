@@ -14,6 +14,7 @@ mod http;
 mod inputs;
 mod listener;
 mod loaders;
+mod nodes;
 mod pages;
 mod sdl;
 mod server;

@@ -64,6 +64,14 @@ const CONTRACT: &str = "
     type.Mutation restartDeployment(id: ID!, services: [String!]): Deployment!
     type.Mutation destroyDeployment(id: ID!, volumes: Boolean! = false): Deployment!
     type.Mutation cancelRevision(id: ID!): Revision!
+    type.Mutation cordonNode(id: ID!): Node!
+    type.Mutation uncordonNode(id: ID!): Node!
+    type.Mutation drainNode(id: ID!, deadlineSeconds: Int! = 3600): Node!
+    type.Mutation removeNode(id: ID!): Node!
+    type.Mutation retryDeadLetter(id: ID!): DeadLetter!
+    type.Mutation dropDeadLetter(id: ID!): DeadLetter!
+    type.Query deadLetter(id: ID!): DeadLetter
+    type.Query deadLetters(first: Int, after: String): DeadLetterConnection!
     type.Subscription deploymentStatus(id: ID): StatusEvent!
     type.Subscription buildLog(revisionId: ID!): LogLine!
     type.Subscription serviceLog(deploymentId: ID!, service: String, tail: Int): LogLine!
