@@ -72,7 +72,11 @@ impl Followers {
             return;
         }
         if readers.len() >= READERS {
-            tracing::warn!(stream = %wish.stream, "too many readers of service logs; this one is turned away");
+            tracing::warn!(stream = %wish.stream, "too many readers of service logs; this one waits for a place");
+            // Its wish is renewed, and finds a place when somebody has gone.
+            LogSink::new(LogSubject::Service(wish.stream), 0, core.telemetry.clone()).system(format!(
+                "the node serves {READERS} readers of logs already: waiting until one of them goes away"
+            ));
             return;
         }
         let (sender, lease) = watch::channel(until);

@@ -4,6 +4,7 @@ use crate::event::{EventSink, Wake};
 use crate::scheduler::{Candidate, Placement, Wish, place};
 use crate::store::{Assignment, Claim, PublishableWork, Store, StoreError};
 use shared::id::{DeploymentId, NodeId, OrchestratorId, RevisionId};
+use shared::message::StatusEvent;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,6 +147,7 @@ impl Placer {
         if !dispatched.steps.is_empty() {
             metrics::counter!("longshore_revisions_dispatched_total")
                 .increment(dispatched.steps.len() as u64);
+            measure(&dispatched.steps);
             self.events.steps(dispatched.steps);
         }
         Ok(())
@@ -179,6 +181,19 @@ fn overlapping(last: RevisionId) -> RevisionId {
     // A UUIDv7 begins with its time in milliseconds.
     let millis = (last.0.as_u128() >> 80).saturating_sub(OVERLAP.as_millis());
     RevisionId(Uuid::from_u128(millis << 80))
+}
+
+/// How long revisions waited for a node. Their ids tell when they were asked for.
+fn measure(steps: &[StatusEvent]) {
+    let waited = metrics::histogram!("longshore_dispatch_seconds");
+    for step in steps.iter().filter(|step| step.epoch == 1) {
+        if let Some(asked) = step.revision_id.0.get_timestamp() {
+            let (seconds, nanos) = asked.to_unix();
+            let asked = Duration::new(seconds, nanos).as_secs_f64();
+            let given = step.at.timestamp_micros() as f64 / 1e6;
+            waited.record((given - asked).max(0.0));
+        }
+    }
 }
 
 /// What is given to a node counts for the next choice.

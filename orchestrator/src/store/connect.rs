@@ -19,6 +19,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+/// How long a statement may take, and wait for a lock: far beyond what any of ours needs, so that a
+/// database that hangs is noticed like one that is gone.
+const STATEMENT_LIMIT: &str = "30s";
+
 /// Serialises orchestrators that migrate the same Postgres database; any number of our own.
 const MIGRATION_LOCK: i64 = 0x6c6f_6e67_7368_6f72;
 
@@ -105,6 +109,11 @@ fn options(url: &SecretString) -> Result<(DbBackend, ConnectOptions), StoreError
                 .map_sqlx_postgres_opts(|options| {
                     options
                         .application_name("longshore")
+                        .options([
+                            ("statement_timeout", STATEMENT_LIMIT),
+                            ("lock_timeout", STATEMENT_LIMIT),
+                            ("idle_in_transaction_session_timeout", STATEMENT_LIMIT),
+                        ])
                         .statement_cache_capacity(64)
                         // A plan that was kept from when a table was small reads all of it when it
                         // is large. Planning anew costs little beside a batch of rows.
@@ -138,6 +147,9 @@ fn options(url: &SecretString) -> Result<(DbBackend, ConnectOptions), StoreError
 async fn prepare(db: &DatabaseConnection) -> Result<StoreIncarnation, StoreError> {
     let tx = db.begin().await?;
     if tx.get_database_backend() == DbBackend::Postgres {
+        // Another orchestrator may be at a large change: that is waited for.
+        tx.execute_unprepared("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+            .await?;
         tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
             .await?;
     }
