@@ -152,9 +152,11 @@ impl Tree for GitTree {
         match Box::pin(self.engine.build(&order, job.log, job.cancel)).await {
             Ok(image) => Ok(super::image_facts(image)),
             Err(BuildError::Cancelled) => Err(StepError::Interrupted),
-            Err(BuildError::Failed { detail }) => {
-                Err(StepError::failed(FailureReason::BuildFailed, detail))
-            }
+            Err(BuildError::Failed { detail }) => match self.engine.ping().await {
+                Ok(()) => Err(StepError::failed(FailureReason::BuildFailed, detail)),
+                // An engine that is being stopped fails its builds in many words, all about itself.
+                Err(away) => Err(StepError::EngineAway(format!("{away}, after {detail}"))),
+            },
             Err(error @ BuildError::Timeout { .. }) => Err(StepError::failed(
                 FailureReason::BuildTimeout,
                 error.to_string(),
