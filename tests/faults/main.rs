@@ -1,0 +1,16 @@
+//! The fault suite: real processes on a real Postgres, RabbitMQ and Docker Engine, ended, cut off and
+//! lied to. After each fault the same oracle asks whether rows, containers, ports and queues agree.
+//!
+//! - [`points`]: a process ends at a named place of its code, as with SIGKILL;
+//!
+//! They need what the end-to-end tests need, and root for network namespaces and small disks.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails loudly"
+)]
+
+mod fleet;
+mod points;
+mod table;
