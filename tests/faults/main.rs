@@ -2,6 +2,7 @@
 //! lied to. After each fault the same oracle asks whether rows, containers, ports and queues agree.
 //!
 //! - [`points`]: a process ends at a named place of its code, as with SIGKILL;
+//! - the files beside: what happens to the world around;
 //!
 //! They need what the end-to-end tests need, and root for network namespaces and small disks.
 #![allow(
@@ -11,6 +12,10 @@
     reason = "a test fails loudly"
 )]
 
+mod disk;
 mod fleet;
 mod points;
+mod reports;
+mod services;
+mod subscriber;
 mod table;

@@ -2,7 +2,7 @@
 
 use crate::daemon::{as_user, directory_of, give, kill, logging, signal, until_gone};
 use crate::{eventually, steady_port};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 const USER: &str = "rabbitmq";
@@ -86,6 +86,29 @@ impl RabbitMq {
             crate::body_of(&health).await
         })
         .await;
+    }
+
+    /// Waits until the broker has its register of these quorum queues on the disk. It writes that up
+    /// to three seconds late; killed before, it forgets which replica a queue has, and the queue takes
+    /// nothing any more (rabbitmq-server#15725).
+    pub async fn until_registered(&self, queues: &[&str]) {
+        eventually("the queues are registered", || async {
+            let register = std::fs::read(self.register()?).ok()?;
+            let register = String::from_utf8_lossy(&register);
+            queues
+                .iter()
+                .all(|queue| register.contains(&format!("{VHOST}_{queue}")))
+                .then_some(())
+        })
+        .await;
+    }
+
+    fn register(&self) -> Option<PathBuf> {
+        let nodes = std::fs::read_dir(self.directory.path().join("mnesia")).ok()?;
+        let mut quorum = nodes.flatten().map(|entry| entry.path().join("quorum"));
+        let quorum = quorum.find(|path| path.is_dir())?;
+        let mut folders = std::fs::read_dir(quorum).ok()?.flatten();
+        Some(folders.next()?.path().join("names.dets"))
     }
 
     /// With user, password and virtual host.
