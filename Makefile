@@ -24,6 +24,21 @@ down: ## Remove everything that `make up` made: deployments, data, a Docker Engi
 test: ## Everything CI checks, against a real PostgreSQL, RabbitMQ and Docker Engine
 	@scripts/test.sh
 
+.PHONY: faults
+faults: ## Try every fault on real services, also the slow ones, and print a table
+	@scripts/install.sh test
+	@scripts/services.sh start
+	@scripts/base-images.sh busybox
+	@scripts/faults.sh
+
+N ?= 500
+.PHONY: chaos
+chaos: ## Kill every process in turn while N=500 deployments are requested
+	@scripts/install.sh test
+	@scripts/services.sh start
+	@scripts/base-images.sh busybox
+	@LONGSHORE_CHAOS_DEPLOYMENTS=$(N) scripts/faults.sh 'test(chaos)'
+
 .PHONY: clean-test
 clean-test: ## Stop the test services and remove what an interrupted `make test` left
 	@scripts/services.sh stop

@@ -52,6 +52,7 @@ if [[ "$want" == test ]]; then
   need postgresql-client "makes a database for each test" have psql
   need rabbitmq-server "the fleet's broker" test -x /usr/lib/rabbitmq/bin/rabbitmq-server
   need docker-compose "validates compose/" have docker-compose
+  need faketime "gives a node another clock" compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1'
   need shellcheck "reads the scripts here" have shellcheck
   need nodejs "runs the GraphQL audits" have node
   need npm "installs the GraphQL audits" have npm

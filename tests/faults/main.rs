@@ -3,6 +3,8 @@
 //!
 //! - [`points`]: a process ends at a named place of its code, as with SIGKILL;
 //! - the files beside: what happens to the world around;
+//! - [`slow`]: what takes minutes, or a machine of its own. `make faults` runs all and prints a table,
+//!   `make test` leaves these out; `make chaos` runs the last of them with as many deployments as wanted.
 //!
 //! They need what the end-to-end tests need, and root for network namespaces and small disks.
 #![allow(
@@ -17,5 +19,6 @@ mod fleet;
 mod points;
 mod reports;
 mod services;
+mod slow;
 mod subscriber;
 mod table;

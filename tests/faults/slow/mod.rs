@@ -1,0 +1,8 @@
+//! What takes a minute or more, or a machine of its own. `make test` leaves this folder out.
+
+mod chaos;
+mod clock;
+mod cut;
+mod engine;
+mod many;
+mod outage;
