@@ -232,8 +232,8 @@ async fn known(
     rows: &[dead_letter::Model],
 ) -> Result<HashMap<String, bool>, StoreError> {
     let known: Vec<Known> = tx
-        .sql("SELECT message, returned_at IS NOT NULL AS is_returned FROM dead_letters WHERE message IN ")
-        .list(rows.iter().map(|row| row.message.clone()))
+        .sql("SELECT message, returned_at IS NOT NULL AS is_returned FROM dead_letters WHERE message")
+        .one_of(rows.iter().map(|row| row.message.clone()))
         .all(&**tx)
         .await?;
     Ok(known
@@ -248,8 +248,8 @@ async fn traces(
     rows: &[dead_letter::Model],
 ) -> Result<HashMap<(String, String), DeadLetterId>, StoreError> {
     let traces: Vec<Trace> = tx
-        .sql("SELECT id, digest, queue FROM dead_letters WHERE returned_at IS NOT NULL AND digest IN ")
-        .list(rows.iter().map(|row| row.digest.clone()))
+        .sql("SELECT id, digest, queue FROM dead_letters WHERE returned_at IS NOT NULL AND digest")
+        .one_of(rows.iter().map(|row| row.digest.clone()))
         .all(&**tx)
         .await?;
     Ok(traces
@@ -296,8 +296,8 @@ async fn prune(tx: &Tx<'_>, spent: &[DeadLetterId]) -> Result<u64, StoreError> {
         .run(&**tx)
         .await?;
     if !spent.is_empty() {
-        tx.sql("DELETE FROM dead_letters WHERE id IN ")
-            .list(spent.iter().copied())
+        tx.sql("DELETE FROM dead_letters WHERE id")
+            .one_of(spent.iter().copied())
             .run(&**tx)
             .await?;
     }

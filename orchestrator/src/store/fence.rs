@@ -39,12 +39,12 @@ pub(super) async fn fenced_release(
     if revisions.is_empty() {
         return Ok(());
     }
-    tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id IN ")
-        .list(revisions.iter().copied())
+    tx.sql("DELETE FROM port_leases WHERE state = 'RESERVED' AND revision_id")
+        .one_of(revisions.iter().copied())
         .run(&**tx)
         .await?;
-    tx.sql("DELETE FROM service_states WHERE revision_id IN ")
-        .list(revisions.iter().copied())
+    tx.sql("DELETE FROM service_states WHERE revision_id")
+        .one_of(revisions.iter().copied())
         .run(&**tx)
         .await?;
     Ok(())

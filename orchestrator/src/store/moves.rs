@@ -208,8 +208,8 @@ impl Round {
                  JOIN deployments d ON d.id = r.deployment_id AND r.number > d.latest_number - ",
             )
             .bind(LOOKED_AT)
-            .push(" WHERE d.id IN ")
-            .list(rows.iter().map(|row| row.deployment_id))
+            .push(" WHERE d.id")
+            .one_of(rows.iter().map(|row| row.deployment_id))
             .push(" ORDER BY r.number DESC")
             .all(&**tx)
             .await?;
@@ -400,8 +400,8 @@ async fn orders_close(tx: &Tx<'_>, revisions: &[RevisionId]) -> Result<(), Store
     }
     tx.sql("UPDATE work_requests SET finished_at = ")
         .now()
-        .push(", refused_reason = 'its node was lost' WHERE finished_at IS NULL AND kind IN ('START', 'RESTART', 'STOP', 'ADOPT') AND revision_id IN ")
-        .list(revisions.iter().copied())
+        .push(", refused_reason = 'its node was lost' WHERE finished_at IS NULL AND kind IN ('START', 'RESTART', 'STOP', 'ADOPT') AND revision_id")
+        .one_of(revisions.iter().copied())
         .run(&**tx)
         .await?;
     Ok(())
