@@ -59,6 +59,8 @@ pub struct Wake {
     pub publisher: Notify,
     /// A repository may be due for a look.
     pub watcher: Notify,
+    /// A node may be to be told the whole picture.
+    pub assigner: Notify,
     /// A deployment may be to leave its node, or need not any longer.
     pub mover: Notify,
     /// A node was removed.

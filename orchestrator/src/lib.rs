@@ -19,6 +19,7 @@ pub mod store;
 pub mod view;
 pub mod watch;
 
+mod assigner;
 mod dead_letter;
 mod dispatcher;
 pub mod draining;

@@ -1,5 +1,6 @@
 //! The loops of an orchestrator, run together.
 
+use crate::assigner::Assigner;
 use crate::dead_letter::Keeper;
 use crate::dispatcher::{self, Placer, Publisher};
 use crate::event::{EventSink, RecordedEvents, Wake};
@@ -155,6 +156,11 @@ impl Service {
             events: events.clone(),
             wake: Arc::clone(&wake),
         };
+        let assigner = Assigner {
+            store: store.clone(),
+            bus: Arc::clone(&bus),
+            wake: Arc::clone(&wake),
+        };
         let mover = Mover {
             store: store.clone(),
             events: events.clone(),
@@ -184,6 +190,7 @@ impl Service {
         loops.spawn(steady("publisher", publisher.run(stop.clone())));
         loops.spawn(named("ingest", ingest.run(stop.clone())));
         loops.spawn(steady("supervisor", supervisor.run(stop.clone())));
+        loops.spawn(steady("assigner", assigner.run(stop.clone())));
         loops.spawn(steady("mover", mover.run(stop.clone())));
         loops.spawn(named("telemetry", telemetry.run(stop.clone())));
         loops.spawn(steady("watcher", watcher.run(stop.clone())));

@@ -21,6 +21,8 @@ mod node;
 mod dead_letters;
 #[path = "loops/lifecycle.rs"]
 mod lifecycle;
+#[path = "loops/pictures.rs"]
+mod pictures;
 #[path = "loops/placing.rs"]
 mod placing;
 #[path = "loops/reports.rs"]

@@ -13,6 +13,8 @@
 #[path = "store/stage.rs"]
 mod stage;
 
+#[path = "store/assignments.rs"]
+mod assignments;
 #[path = "store/build_log.rs"]
 mod build_log;
 #[path = "store/connection.rs"]
@@ -41,3 +43,5 @@ mod report;
 mod revise;
 #[path = "store/work.rs"]
 mod work;
+#[path = "store/work_lease.rs"]
+mod work_lease;

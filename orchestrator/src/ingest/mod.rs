@@ -7,7 +7,10 @@ use crate::event::{EventSink, Wake};
 use crate::store::{ReportsApplied, Store, StoreError, WorkAnswers};
 use futures::future::join_all;
 use shared::bus::{Bus, BusError, Consumer, Delivery, Subscription};
-use shared::message::{BadItem, NodeReport, StatusReport, bad_items, decode_each};
+use shared::message::{
+    BadItem, DeploymentRemoved, NodeReport, Reconciled, RevisionMissing, StatusEvent, StatusReport,
+    WorkRefused, bad_items, decode_each,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +127,41 @@ impl Ingest {
         if !sorted.answers.finished.is_empty() || !sorted.answers.refused.is_empty() {
             self.wake.dispatcher.notify_one();
         }
+        self.take_back(&sorted.answers.refused).await?;
+        self.compared(&sorted).await
+    }
+
+    /// A deployment action that its node will not do is given out again.
+    async fn take_back(&self, refused: &[WorkRefused]) -> Result<(), StoreError> {
+        let taken_back = self.store.work_refused_fence(refused).await?;
+        self.fenced(taken_back.steps);
         Ok(())
+    }
+
+    /// What nodes found when they compared the whole picture.
+    async fn compared(&self, sorted: &Sorted) -> Result<(), StoreError> {
+        self.store.deployments_removed(&sorted.removed).await?;
+        let missing = self.store.revisions_missing(&sorted.missing).await?;
+        self.fenced(missing.steps);
+        if missing.adopted > 0 {
+            tracing::info!(
+                revisions = missing.adopted,
+                "revisions that their nodes have lost record of are taken up again"
+            );
+            self.wake.publisher.notify_one();
+        }
+        if self.store.nodes_reconciled(&sorted.reconciled).await? {
+            self.wake.assigner.notify_one();
+        }
+        Ok(())
+    }
+
+    fn fenced(&self, steps: Vec<StatusEvent>) {
+        if !steps.is_empty() {
+            self.wake.dispatcher.notify_one();
+            self.wake.assigner.notify_one();
+            self.events.steps(steps);
+        }
     }
 
     fn announce(&self, applied: ReportsApplied) {
@@ -142,6 +179,11 @@ impl Ingest {
             // A deployment that was busy may have a newer revision that waits, or something to clean up.
             self.wake.dispatcher.notify_one();
             self.wake.publisher.notify_one();
+            // It may be what a move has waited for, or the end of one.
+            self.wake.mover.notify_one();
+        }
+        if applied.pictures_due > 0 {
+            self.wake.assigner.notify_one();
         }
         self.events.steps(applied.steps);
     }
@@ -210,6 +252,9 @@ async fn bury(delivery: Delivery, reason: &str) {
 struct Sorted {
     statuses: Vec<StatusReport>,
     answers: WorkAnswers,
+    reconciled: Vec<Reconciled>,
+    missing: Vec<RevisionMissing>,
+    removed: Vec<DeploymentRemoved>,
 }
 
 impl Sorted {
@@ -224,7 +269,12 @@ impl Sorted {
                     tracing::warn!(node.name = %refused.node, work.id = %refused.work_id, reason = %refused.reason, "a node refused work");
                     sorted.answers.refused.push(refused);
                 }
-                NodeReport::Reconciled(_) | NodeReport::Missing(_) | NodeReport::Removed(_) => {}
+                NodeReport::Reconciled(reconciled) => sorted.reconciled.push(reconciled),
+                NodeReport::Missing(missing) => {
+                    tracing::warn!(node.name = %missing.node, revision.id = %missing.revision_id, adoptable = missing.adoptable, "a node has no record of what it should run");
+                    sorted.missing.push(missing);
+                }
+                NodeReport::Removed(removed) => sorted.removed.push(removed),
             }
         }
         sorted

@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How many deployments are looked at in one transaction.
 const BATCH: u64 = 200;
+/// The least time between two looks: what wakes this loop may come with every report.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long until a look without a wake-up: also for tries that are to be repeated after a pause.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -29,6 +31,13 @@ impl Mover {
                     error = &error as &dyn std::error::Error,
                     "deployments of lost nodes could not be looked at; trying again"
                 );
+            }
+            if stop
+                .run_until_cancelled(tokio::time::sleep(PAUSE))
+                .await
+                .is_none()
+            {
+                return;
             }
             tokio::select! {
                 () = stop.cancelled() => {}

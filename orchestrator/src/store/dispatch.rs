@@ -6,13 +6,13 @@ use super::entity::{deployment, node};
 use super::lease::offer_ports;
 use super::ledger::{Because, Ledger, Standing, standings};
 use super::sql::{ROWS_AT_ONCE, clock};
-use super::work::{PublishableWork, order, work_insert};
+use super::work::{PublishableWork, WORK_LEASE, order, work_insert};
 use super::{Store, StoreError, Tx};
 use sea_orm::{ActiveValue::Set, FromQueryResult};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{DeployWork, PortOffer, StatusEvent, WorkAction};
 use shared::source::{CommitId, Source};
-use shared::status::{ApplicationStatus, DesiredState, Method};
+use shared::status::{ApplicationStatus, DesiredState, Method, NodeStatus};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
@@ -114,6 +114,7 @@ impl Store {
             let Some(mut row) = order else { continue };
             if sent_at.is_some() {
                 row.published_at = Set(sent_at);
+                row.leased_until = Set(sent_at.map(|at| at + WORK_LEASE));
                 row.attempts = Set(1);
                 orders.extend(row.body.try_as_ref().map(|body| PublishableWork {
                     node: node.name.clone(),
@@ -217,7 +218,12 @@ impl Batch {
             .locked("n")
             .all(&**tx)
             .await?;
-        let nodes: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.id, node)).collect();
+        // Lost since it was chosen: its open work has been taken back, and this would be too late for that.
+        let nodes: BTreeMap<_, _> = nodes
+            .into_iter()
+            .filter(|node| node.status != NodeStatus::Lost && node.removed_at.is_none())
+            .map(|node| (node.id, node))
+            .collect();
         let entries = standings.into_iter().filter_map(|standing| {
             let wanted = wanted.remove(&standing.id)?;
             let node_id = *node_of.get(&standing.id)?;

@@ -237,7 +237,7 @@ async fn held(tx: &Tx<'_>, batch: &Batch) -> Result<HashMap<RevisionId, PortOffe
 }
 
 /// A lease as the wire has it.
-fn leased_port(lease: &port_lease::Model) -> Option<LeasedPort> {
+pub(super) fn leased_port(lease: &port_lease::Model) -> Option<LeasedPort> {
     Some(LeasedPort {
         port: u16::try_from(lease.port).ok()?,
         container_port: u16::try_from(lease.container_port?).ok()?,

@@ -15,7 +15,7 @@ use shared::message::{ServiceSelection, StatusEvent, WorkAction};
 use shared::name::ServiceName;
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, DesiredState};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Store {
     /// Starts what was stopped; all services when none is named.
@@ -134,8 +134,9 @@ impl Store {
         Ok(steps)
     }
 
-    /// Removes everything of a deployment. Where no node ever had anything of it, it is gone at once;
-    /// else each node that had is asked, and the last answer frees the name.
+    /// Removes everything of a deployment. Where no node has anything of it, it is gone at once; else
+    /// each node that has is asked, and the last answer frees the name. A lost node that has only what
+    /// is over is not waited for: when it is back it is told what it should have.
     ///
     /// # Errors
     /// `NOT_FOUND`; `CONFLICT` when it is or is being destroyed already; `UNAVAILABLE`.
@@ -148,29 +149,63 @@ impl Store {
         let deployment = living(&tx, id).await?;
         wish(&tx, &deployment, DesiredState::Destroyed).await?;
         let mut acting = Acting::new(self.incarnation(), &deployment);
-        let mut newest: BTreeMap<NodeId, Standing> = BTreeMap::new();
-        for mut standing in standings_of(&tx, [id]).await? {
-            match standing.node_id {
-                None => acting.ledger.step(
-                    &mut standing,
-                    ApplicationStatus::Destroyed,
-                    Because::default(),
-                ),
-                Some(node_id) => {
-                    newest.insert(node_id, standing);
+        let mut by_node: BTreeMap<Option<NodeId>, Vec<Standing>> = BTreeMap::new();
+        for standing in standings_of(&tx, [id]).await? {
+            by_node.entry(standing.node_id).or_default().push(standing);
+        }
+        let lost = lost_of(&tx, by_node.keys().flatten().copied()).await?;
+        let mut is_asked = false;
+        for (node_id, mut standings) in by_node {
+            let is_over = node_id.is_none_or(|node_id| lost.contains(&node_id))
+                && standings
+                    .iter()
+                    .all(|it| node_id.is_none() || it.status.is_final());
+            if !is_over {
+                // The newest: they come oldest first.
+                if let Some(newest) = standings.last() {
+                    acting.order(newest, WorkAction::Destroy { volumes });
+                    is_asked = true;
                 }
+                continue;
+            }
+            for standing in &mut standings {
+                let status = ApplicationStatus::Destroyed;
+                acting.ledger.step(standing, status, Because::default());
             }
         }
-        for standing in newest.values() {
-            acting.order(standing, WorkAction::Destroy { volumes });
-        }
-        if newest.is_empty() {
+        if !is_asked {
             deployment_free_names(&tx, [id], now()).await?;
+            tx.sql("DELETE FROM port_leases WHERE deployment_id = ")
+                .bind(id)
+                .run(&*tx)
+                .await?;
         }
         let steps = acting.save(&tx).await?;
         tx.commit().await?;
         Ok(steps)
     }
+}
+
+#[derive(FromQueryResult)]
+struct LostNode {
+    id: NodeId,
+}
+
+/// Which of these nodes are lost.
+async fn lost_of(
+    tx: &Tx<'_>,
+    nodes: impl IntoIterator<Item = NodeId>,
+) -> Result<BTreeSet<NodeId>, StoreError> {
+    let nodes: BTreeSet<NodeId> = nodes.into_iter().collect();
+    if nodes.is_empty() {
+        return Ok(nodes);
+    }
+    let lost: Vec<LostNode> = tx
+        .sql("SELECT id FROM nodes WHERE status = 'LOST' AND id")
+        .one_of(nodes)
+        .all(&**tx)
+        .await?;
+    Ok(lost.into_iter().map(|node| node.id).collect())
 }
 
 /// The revisions of a deployment that a wish can be about.

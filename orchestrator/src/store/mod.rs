@@ -7,6 +7,7 @@
 //! Locks are always taken in one order, so that transactions wait for each other but never in a
 //! circle: deployments by id, then revisions by id, then nodes by id, then the rest.
 
+mod assignments;
 mod blame;
 mod build_log;
 mod cancel;
@@ -24,6 +25,7 @@ mod git_poll;
 mod lease;
 mod ledger;
 mod lifecycle;
+mod missing;
 mod moves;
 mod node;
 mod offer;
@@ -32,6 +34,7 @@ mod report;
 mod revise;
 mod sql;
 mod work;
+mod work_lease;
 
 pub use build_log::{BuildLogLine, BuildLogPosition, BuildLogState};
 pub use claim::{Claim, RequestedRevision};
@@ -41,11 +44,14 @@ pub use dead_letter::{DEAD_LETTERS_KEPT, DeadLettersRecorded, KeptMessage, NewDe
 pub use dispatch::{Assignment, Dispatched};
 pub use error::StoreError;
 pub use git_poll::{DuePoll, PollOutcome, PollsRecorded};
+pub use missing::MissingTaken;
 pub use moves::Moves;
 pub use node::HeartbeatsApplied;
 pub use report::{Ignored, ReportsApplied};
 pub use revise::{NewRevision, RollbackTo};
+pub(crate) use work::WORK_LEASE;
 pub use work::{PublishableWork, WorkAnswers};
+pub use work_lease::WorkTakenBack;
 
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,

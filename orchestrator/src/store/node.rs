@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How much of a node's own words is kept, in bytes.
 const DETAIL_LIMIT: usize = 4096;
+/// What a node is at that was lost.
+const COMPARING: &str = "back after it was lost: comparing what it runs with what it should";
 /// How much of a version or address is kept, in bytes.
 const WORD_LIMIT: usize = 256;
 
@@ -30,6 +32,8 @@ pub struct HeartbeatsApplied {
     pub registered: Vec<NodeName>,
     /// Nodes of which something changed that people or the scheduler look at.
     pub changed: Vec<NodeId>,
+    /// How many are to be told the whole picture now: they are new, started again, or were lost.
+    pub due: usize,
 }
 
 #[derive(FromQueryResult)]
@@ -76,6 +80,7 @@ impl Store {
                     if is_news(row, &described) {
                         applied.changed.push(row.id);
                     }
+                    applied.due += usize::from(is_new_life(row, &described));
                     seen.push(described);
                 }
             }
@@ -83,6 +88,7 @@ impl Store {
         register(&tx, &unknown).await?;
         update(&tx, &seen).await?;
         tx.commit().await?;
+        applied.due += unknown.len();
         applied.changed.extend(unknown.iter().map(|row| row.id));
         applied
             .registered
@@ -90,7 +96,8 @@ impl Store {
         Ok(())
     }
 
-    /// Marks nodes as lost that were silent for longer than `silence`; which ones that were.
+    /// Marks nodes as lost that were silent for longer than `silence`; which ones that were. The
+    /// leases of their open work end with it: [`Store::work_expire`] gives it to others.
     ///
     /// Whoever calls this has itself listened for at least that long: otherwise the silence may be
     /// its own.
@@ -100,15 +107,28 @@ impl Store {
     pub async fn nodes_mark_lost(&self, silence: Duration) -> Result<Vec<NodeId>, StoreError> {
         let tx = self.write().await?;
         let lost: Vec<Lost> = tx
-            .sql("UPDATE nodes SET status = 'LOST', detail = ")
+            .sql(
+                "WITH silent AS MATERIALIZED (SELECT n.id FROM nodes n WHERE n.status <> 'LOST' AND n.last_heartbeat_at < ",
+            )
+            .earlier(silence)
+            .push(" ORDER BY n.id")
+            // Whose row is locked is being heard.
+            .locked_or_skipped("n")
+            .push(") UPDATE nodes SET status = 'LOST', must_reconcile = TRUE, detail = ")
             .bind(format!("no heartbeat for {} s", silence.as_secs()))
             .push(", updated_at = ")
             .now()
-            .push(" WHERE status <> 'LOST' AND last_heartbeat_at < ")
-            .earlier(silence)
-            .push(" RETURNING id")
+            .push(" WHERE id IN (SELECT id FROM silent) RETURNING id")
             .all(&*tx)
             .await?;
+        if !lost.is_empty() {
+            tx.sql("UPDATE work_requests SET leased_until = ")
+                .now()
+                .push(" WHERE finished_at IS NULL AND kind IN ('DEPLOY', 'ADOPT') AND node_id")
+                .one_of(lost.iter().map(|lost| lost.id))
+                .run(&*tx)
+                .await?;
+        }
         tx.commit().await?;
         Ok(lost.into_iter().map(|lost| lost.id).collect())
     }
@@ -180,16 +200,27 @@ fn first_seen(heartbeat: &Heartbeat, at: Time) -> node::Model {
 fn described(before: &node::Model, heartbeat: &Heartbeat, at: Time) -> node::Model {
     let (capacity, load) = (&heartbeat.capacity, &heartbeat.load);
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let said = heartbeat.detail.as_deref();
+    let must_reconcile = before.must_reconcile || before.removed_at.is_some();
+    let (status, detail) = match (heartbeat.ready, must_reconcile) {
+        (true, false) => (NodeStatus::Ready, said),
+        (true, true) => (NodeStatus::NotReady, Some(COMPARING)),
+        (false, _) => (NodeStatus::NotReady, said),
+    };
+    let started_at = started(heartbeat, at);
+    let is_due = before.status == NodeStatus::Lost
+        || before.removed_at.is_some()
+        || started_at > before.started_at;
     node::Model {
-        status: if heartbeat.ready {
-            NodeStatus::Ready
+        status,
+        detail: detail.map(|detail| clean(detail, DETAIL_LIMIT)),
+        must_reconcile,
+        assignments_due_at: if is_due {
+            Some(at)
         } else {
-            NodeStatus::NotReady
+            before.assignments_due_at
         },
-        detail: heartbeat
-            .detail
-            .as_deref()
-            .map(|detail| clean(detail, DETAIL_LIMIT)),
+        removed_at: None,
         version: clean(&heartbeat.version, WORD_LIMIT),
         engine_version: heartbeat
             .engine
@@ -205,11 +236,16 @@ fn described(before: &node::Model, heartbeat: &Heartbeat, at: Time) -> node::Mod
         cpu_declared_millis: load.cpu_declared_millis.into(),
         running: load.running.into(),
         busy_slots: load.busy_slots.into(),
-        started_at: started(heartbeat, at),
+        started_at,
         last_heartbeat_at: at,
         updated_at: at,
         ..before.clone()
     }
+}
+
+/// Whether the node is to be told the whole picture now.
+fn is_new_life(before: &node::Model, after: &node::Model) -> bool {
+    before.assignments_due_at != after.assignments_due_at
 }
 
 /// When the node process started. A clock that is years ahead must not shut out every later start.
@@ -252,7 +288,7 @@ async fn update(tx: &Tx<'_>, rows: &[node::Model]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let values = rows.iter().map(|row| -> [Value; 16] {
+    let values = rows.iter().map(|row| -> [Value; 19] {
         [
             row.id.into(),
             row.status.into(),
@@ -270,13 +306,17 @@ async fn update(tx: &Tx<'_>, rows: &[node::Model]) -> Result<(), StoreError> {
             row.running.into(),
             row.busy_slots.into(),
             row.started_at.into(),
+            row.must_reconcile.into(),
+            row.assignments_due_at.into(),
+            row.removed_at.into(),
         ]
     });
     tx.sql(
         "UPDATE nodes SET status = v.column2, detail = v.column3, version = v.column4, engine_version = v.column5, \
          advertise = v.column6, labels = v.column7, cpu_millis = v.column8, memory_bytes = v.column9, slots = v.column10, \
          memory_used_bytes = v.column11, memory_declared_bytes = v.column12, cpu_declared_millis = v.column13, \
-         running = v.column14, busy_slots = v.column15, started_at = v.column16, last_heartbeat_at = ",
+         running = v.column14, busy_slots = v.column15, started_at = v.column16, \
+         must_reconcile = v.column17, assignments_due_at = v.column18, removed_at = v.column19, last_heartbeat_at = ",
     )
     .now()
     .push(", updated_at = ")

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// For how long a node is believed to be at its work after it last said so.
+pub(crate) const WORK_LEASE: Duration = Duration::from_secs(60);
+
 /// A work request that is to be published now.
 #[derive(Clone, Debug)]
 pub struct PublishableWork {
@@ -119,7 +122,7 @@ impl Store {
         }
         let tx = self.write().await?;
         for chunk in ids.chunks(ROWS_AT_ONCE) {
-            tx.sql("UPDATE work_requests SET published_at = NULL, attempts = attempts - 1 WHERE accepted_at IS NULL AND id")
+            tx.sql("UPDATE work_requests SET published_at = NULL, leased_until = NULL, attempts = attempts - 1 WHERE accepted_at IS NULL AND id")
                 .one_of(chunk.iter().copied())
                 .run(&*tx)
                 .await?;
@@ -142,7 +145,16 @@ impl Store {
             let update = tx
                 .sql("UPDATE work_requests SET claim_token = NULL, claimed_until = NULL")
                 .push(also);
-            let update = if stamp { update.now() } else { update };
+            let update = if stamp {
+                // From the first time on: a node that is alive and never takes it is noticed too.
+                update
+                    .now()
+                    .push(", leased_until = COALESCE(leased_until, ")
+                    .later(WORK_LEASE)
+                    .push(")")
+            } else {
+                update
+            };
             update
                 .push(" WHERE claim_token = ")
                 .bind(token)
@@ -253,8 +265,10 @@ impl WorkAnswers {
             })
             .collect();
         for chunk in rows.chunks(ROWS_AT_ONCE) {
-            tx.sql(
-                "UPDATE work_requests SET accepted_at = COALESCE(accepted_at, v.column3), \
+            tx.sql("UPDATE work_requests SET leased_until = ")
+            .later(WORK_LEASE)
+            .push(
+                ", accepted_at = COALESCE(accepted_at, v.column3), \
                  finished_at = COALESCE(finished_at, v.column4), refused_reason = COALESCE(refused_reason, v.column5) FROM ",
             )
             .rows(chunk.iter().cloned())

@@ -1,8 +1,8 @@
-//! What has to happen when nothing happens: silent nodes are lost, cancels that nobody answers are
-//! settled, reports whose predecessors are lost are applied.
+//! What has to happen when nothing happens: silent nodes are lost, orders that nobody is at are taken
+//! back, cancels that nobody answers are settled, reports whose predecessors are lost are applied.
 
 use crate::event::{EventSink, Wake};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, WORK_LEASE};
 use shared::bus::{Bus, BusHealth};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl Supervisor {
         let mut listening = Listening::new();
         let mut was_well = true;
         while stop.run_until_cancelled(rounds.tick()).await.is_some() {
-            let may_judge = listening.long_enough(*self.bus.health().borrow() == BusHealth::Up);
-            let round = self.round(may_judge).await;
+            let heard_for = listening.heard_for(*self.bus.health().borrow() == BusHealth::Up);
+            let round = self.round(heard_for).await;
             if let Err(error) = &round
                 && was_well
             {
@@ -55,18 +55,11 @@ impl Supervisor {
         }
     }
 
-    async fn round(&self, may_judge: bool) -> Result<(), StoreError> {
-        if may_judge {
-            let lost = self.store.nodes_mark_lost(NODE_SILENCE).await?;
-            if !lost.is_empty() {
-                for node in &lost {
-                    tracing::warn!(node.id = %node, "a node is lost: no heartbeat for {} s", NODE_SILENCE.as_secs());
-                }
-                metrics::counter!("longshore_nodes_lost_total").increment(lost.len() as u64);
-                self.events.nodes(lost);
-                self.wake.mover.notify_one();
-            }
+    async fn round(&self, heard_for: Duration) -> Result<(), StoreError> {
+        if heard_for > NODE_SILENCE {
+            self.mark_lost().await?;
         }
+        self.take_back(heard_for <= WORK_LEASE).await?;
         shared::fail_point!("orchestrator::supervise::in_round");
         let applied = self.store.reports_sweep(REPORT_PATIENCE).await?;
         let settled = self.store.cancels_settle(CANCEL_PATIENCE).await?;
@@ -77,6 +70,44 @@ impl Supervisor {
         self.events.steps(applied.steps);
         self.events.steps(settled);
         Ok(())
+    }
+
+    async fn mark_lost(&self) -> Result<(), StoreError> {
+        let lost = self.store.nodes_mark_lost(NODE_SILENCE).await?;
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for node in &lost {
+            tracing::warn!(node.id = %node, "a node is lost: no heartbeat for {} s", NODE_SILENCE.as_secs());
+        }
+        metrics::counter!("longshore_nodes_lost_total").increment(lost.len() as u64);
+        self.events.nodes(lost);
+        self.wake.mover.notify_one();
+        Ok(())
+    }
+
+    /// What a node is not at, others are given, or the same again.
+    async fn take_back(&self, only_lost: bool) -> Result<(), StoreError> {
+        loop {
+            let taken_back = self.store.work_expire(only_lost).await?;
+            if taken_back.sent_again > 0 {
+                tracing::warn!(
+                    orders = taken_back.sent_again,
+                    "orders that nobody is at are sent again"
+                );
+                self.wake.publisher.notify_one();
+            }
+            if !taken_back.steps.is_empty() {
+                metrics::counter!("longshore_leases_expired_total")
+                    .increment(taken_back.steps.len() as u64);
+                self.wake.dispatcher.notify_one();
+                self.wake.assigner.notify_one();
+                self.events.steps(taken_back.steps);
+            }
+            if !taken_back.more {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -91,13 +122,13 @@ impl Listening {
         Self { since: None }
     }
 
-    /// Takes note of whether the bus is there; whether silence proves something by now.
-    fn long_enough(&mut self, bus_is_up: bool) -> bool {
+    /// Takes note of whether the bus is there; silence of less than this proves nothing.
+    fn heard_for(&mut self, bus_is_up: bool) -> Duration {
         if !bus_is_up {
             self.since = None;
-            return false;
+            return Duration::ZERO;
         }
-        self.since.get_or_insert_with(Instant::now).elapsed() > NODE_SILENCE
+        self.since.get_or_insert_with(Instant::now).elapsed()
     }
 
     fn interrupted(&mut self) {
@@ -112,13 +143,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_counts_only_while_somebody_listened() {
         let mut listening = Listening::new();
-        assert!(!listening.long_enough(true));
+        assert_eq!(listening.heard_for(true), Duration::ZERO);
         tokio::time::advance(NODE_SILENCE + ROUND).await;
-        assert!(listening.long_enough(true));
-        assert!(!listening.long_enough(false), "the bus is away");
-        assert!(!listening.long_enough(true), "and has only just come back");
+        assert_eq!(listening.heard_for(true), NODE_SILENCE + ROUND);
+        let away = listening.heard_for(false);
+        assert_eq!(away, Duration::ZERO, "the bus is away");
+        let back = listening.heard_for(true);
+        assert_eq!(back, Duration::ZERO, "and has only just come back");
         tokio::time::advance(NODE_SILENCE + ROUND).await;
         listening.interrupted();
-        assert!(!listening.long_enough(true));
+        assert_eq!(listening.heard_for(true), Duration::ZERO);
     }
 }

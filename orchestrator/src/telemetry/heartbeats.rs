@@ -1,4 +1,5 @@
-//! Heartbeats in: the first of an unknown name registers a node and gives it its work queue.
+//! Heartbeats in: the first of an unknown name registers a node and gives it its work queue. What nodes
+//! say that they hold renews the leases of that work.
 
 use super::{Telemetry, take};
 use shared::bus::{BusHealth, Consumer};
@@ -10,15 +11,14 @@ pub(super) async fn run(telemetry: &Telemetry, mut consumer: Consumer) {
     let mut queues = Queues::default();
     let mut health = telemetry.bus.health();
     while let Some(items) = take(&mut consumer).await {
-        let beats: Vec<Heartbeat> = items
-            .into_iter()
-            .filter_map(|item| match item {
-                TelemetryItem::Heartbeat(beat) => Some(*beat),
-                TelemetryItem::Holds(_) | TelemetryItem::Log(_) | TelemetryItem::LogEnd { .. } => {
-                    None
-                }
-            })
-            .collect();
+        let (mut beats, mut holds) = (Vec::new(), Vec::new());
+        for item in items {
+            match item {
+                TelemetryItem::Heartbeat(beat) => beats.push(*beat),
+                TelemetryItem::Holds(held) => holds.push(held),
+                TelemetryItem::Log(_) | TelemetryItem::LogEnd { .. } => {}
+            }
+        }
         if health.has_changed().unwrap_or(false) && *health.borrow_and_update() == BusHealth::Up {
             // The broker was away and may have come back empty.
             queues.declared.clear();
@@ -27,6 +27,13 @@ pub(super) async fn run(telemetry: &Telemetry, mut consumer: Consumer) {
             .declare(telemetry, beats.iter().map(|beat| &beat.node))
             .await;
         apply(telemetry, &beats).await;
+        if let Err(error) = telemetry.store.work_held(&holds).await {
+            // They are said again well before the leases end.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "leases of work were not renewed"
+            );
+        }
     }
 }
 
@@ -36,11 +43,16 @@ async fn apply(telemetry: &Telemetry, beats: &[Heartbeat]) {
             for node in &applied.registered {
                 tracing::info!(node.name = %node, "node {node} registered");
             }
+            if applied.due > 0 {
+                telemetry.wake.assigner.notify_one();
+            }
             if !applied.changed.is_empty() {
                 telemetry.events.nodes(applied.changed);
                 // A node that is ready now may be what a revision waits for.
                 telemetry.wake.dispatcher.notify_one();
                 telemetry.wake.publisher.notify_one();
+                // Or what a move need not be for any longer.
+                telemetry.wake.mover.notify_one();
             }
         }
         // The next heartbeats come within seconds.

@@ -198,13 +198,16 @@ impl Fleet {
 
     /// A node that takes work.
     pub(crate) async fn node(&self, name: &str) -> FakeNode {
-        let node = FakeNode::start(self, name).await;
-        let ready = async || {
-            self.node_status(name)
-                .await
-                .is_some_and(|status| status == shared::status::NodeStatus::Ready)
-        };
-        until("the node is ready", ready).await;
+        let mut node = FakeNode::start(self, name).await;
+        let mut look = tokio::time::interval(LOOK);
+        within("the node is ready", async {
+            while self.node_status(name).await != Some(shared::status::NodeStatus::Ready) {
+                // One that was lost compares what it should have first.
+                node.take_all().await;
+                look.tick().await;
+            }
+        })
+        .await;
         node
     }
 
@@ -272,6 +275,21 @@ impl Fleet {
             self.revision(id).await.status == status
         })
         .await;
+    }
+
+    /// Deploys it once more on its node; the work that ran.
+    pub(crate) async fn rerun(
+        &self,
+        node: &mut FakeNode,
+        deployment: &DeploymentView,
+    ) -> shared::message::WorkRequest {
+        let commands = self.orchestrator().commands();
+        commands.redeploy(deployment.id, None).await.unwrap();
+        let work = node.next_work().await;
+        node.deploy(&work).await;
+        self.until_status(work.revision_id, ApplicationStatus::Running)
+            .await;
+        work
     }
 
     /// A new deployment that runs on a node.

@@ -7,12 +7,14 @@ use shared::bus::conformance::publish;
 use shared::bus::{Address, Bus, Consumer, Subscription};
 use shared::id::WorkId;
 use shared::message::{
-    Capacity, DeployWork, Heartbeat, LeasedPort, Load, NodeReport, StatusReport, TelemetryItem,
-    TelemetryTopic, WorkAction, WorkItem, WorkReceipt, WorkRequest, decode, encode,
+    Assignments, Capacity, DeployWork, Heartbeat, LeasedPort, Load, NodeReport, Reconciled,
+    StatusReport, TelemetryItem, TelemetryTopic, WorkAction, WorkItem, WorkReceipt, WorkRequest,
+    decode, encode,
 };
 use shared::name::{NodeName, ServiceName};
-use shared::source::CommitId;
-use shared::status::ApplicationStatus;
+use shared::source::{CommitId, ImageRef};
+use shared::spec::{DeploymentSpec, HealthSpec, ImageSpec, ServiceSpec};
+use shared::status::{ApplicationStatus, Method};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub(crate) struct FakeNode {
     consumer: Consumer,
     waiting: VecDeque<WorkRequest>,
     seen: HashSet<WorkId>,
+    /// The pictures that came, oldest first; each is compared at once.
+    pictures: VecDeque<Assignments>,
     _heartbeats: DropGuard,
 }
 
@@ -50,6 +54,7 @@ impl FakeNode {
             consumer,
             waiting,
             seen,
+            pictures: VecDeque::new(),
             _heartbeats: stop.drop_guard(),
         }
     }
@@ -71,16 +76,53 @@ impl FakeNode {
                 return request;
             }
             let delivery = within("work comes", self.consumer.next()).await.unwrap();
-            self.waiting.extend(requests(&delivery.body));
+            self.take(&delivery.body).await;
             delivery.ack().await;
         }
     }
 
-    /// Whether work is there that was not seen before.
-    pub(crate) fn has_new_work(&mut self) -> bool {
-        while let Some(delivery) = self.consumer.try_next() {
-            self.waiting.extend(requests(&delivery.body));
+    /// The next picture of what it should have.
+    pub(crate) async fn next_picture(&mut self) -> Assignments {
+        loop {
+            if let Some(picture) = self.pictures.pop_front() {
+                return picture;
+            }
+            let delivery = within("a picture comes", self.consumer.next())
+                .await
+                .unwrap();
+            self.take(&delivery.body).await;
+            delivery.ack().await;
         }
+    }
+
+    /// Takes what is there.
+    pub(crate) async fn take_all(&mut self) {
+        while let Some(delivery) = self.consumer.try_next() {
+            self.take(&delivery.body).await;
+            delivery.ack().await;
+        }
+    }
+
+    async fn take(&mut self, body: &[u8]) {
+        for item in decode::<WorkItem>(body).unwrap() {
+            match item {
+                WorkItem::Request(request) => self.waiting.push_back(*request),
+                WorkItem::Assignments(picture) => {
+                    let reconciled = Reconciled {
+                        node: self.name.clone(),
+                        store: picture.store,
+                        as_of: picture.as_of,
+                    };
+                    self.say(&[NodeReport::Reconciled(reconciled)]).await;
+                    self.pictures.push_back(*picture);
+                }
+            }
+        }
+    }
+
+    /// Whether work is there that was not seen before.
+    pub(crate) async fn has_new_work(&mut self) -> bool {
+        self.take_all().await;
         self.waiting
             .iter()
             .any(|request| !self.seen.contains(&request.id))
@@ -158,7 +200,7 @@ impl FakeNode {
         }
     }
 
-    fn receipt(&self, work: &WorkRequest) -> WorkReceipt {
+    pub(crate) fn receipt(&self, work: &WorkRequest) -> WorkReceipt {
         WorkReceipt {
             node: self.name.clone(),
             work_id: work.id,
@@ -203,15 +245,6 @@ fn heartbeat(name: &NodeName) -> Heartbeat {
     }
 }
 
-/// The work requests of a message; pictures of the whole are left out.
-fn requests(body: &[u8]) -> impl Iterator<Item = WorkRequest> {
-    let items = decode::<WorkItem>(body).unwrap();
-    items.into_iter().filter_map(|item| match item {
-        WorkItem::Request(request) => Some(*request),
-        WorkItem::Assignments(_) => None,
-    })
-}
-
 pub(crate) fn deploy_work(work: &WorkRequest) -> &DeployWork {
     match &work.action {
         WorkAction::Deploy(deploy) => deploy,
@@ -230,5 +263,27 @@ pub(crate) fn leased_port(work: &WorkRequest) -> LeasedPort {
         port,
         container_port: 8000,
         service: ServiceName::app(),
+    }
+}
+
+/// What a node resolves a source into.
+pub(crate) fn spec() -> DeploymentSpec {
+    let service = ServiceSpec {
+        name: ServiceName::app(),
+        image: ImageSpec::Pull {
+            image: ImageRef::parse("app").unwrap(),
+        },
+        command: None,
+        env: Default::default(),
+        ports: vec![8000],
+        volumes: Vec::new(),
+        health: HealthSpec::default(),
+        resources: Default::default(),
+        domain: None,
+    };
+    DeploymentSpec {
+        services: vec![service],
+        method: Method::Rolling,
+        about: Default::default(),
     }
 }

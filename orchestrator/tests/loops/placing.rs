@@ -32,7 +32,7 @@ everywhere! {
         for _ in 0..4 {
             assert!(names.remove(&second.next_work().await.deployment_id));
         }
-        assert!(!first.has_new_work());
+        assert!(!first.has_new_work().await);
         let mut free = HashSet::new();
         for number in 0..8 {
             free.insert(fleet.create(&format!("free-{number}")).await.id);

@@ -12,7 +12,7 @@ use shared::status::{ApplicationStatus as S, FailureReason, Method, RevisionCaus
 use std::time::Duration;
 
 /// A spec as a node resolves it, with a volume or without.
-fn spec(has_volume: bool) -> DeploymentSpec {
+pub(crate) fn spec(has_volume: bool) -> DeploymentSpec {
     let volume = VolumeSpec {
         name: ServiceName::app(),
         path: "/data".to_owned(),
@@ -47,7 +47,12 @@ async fn create(stage: &Stage, name: &str, node: Option<&str>) -> DeploymentView
 }
 
 /// Gives the newest revision to a node, which reports its whole way.
-async fn run(stage: &Stage, id: DeploymentId, node: &NodeView, has_volume: bool) -> WorkRequest {
+pub(crate) async fn run(
+    stage: &Stage,
+    id: DeploymentId,
+    node: &NodeView,
+    has_volume: bool,
+) -> WorkRequest {
     let request = give(stage, id, node).await;
     let mut way = good_way(&request, node);
     way[1].facts.spec = Some(Box::new(spec(has_volume)));
@@ -55,7 +60,7 @@ async fn run(stage: &Stage, id: DeploymentId, node: &NodeView, has_volume: bool)
     request
 }
 
-async fn give(stage: &Stage, id: DeploymentId, node: &NodeView) -> WorkRequest {
+pub(crate) async fn give(stage: &Stage, id: DeploymentId, node: &NodeView) -> WorkRequest {
     stage.dispatch_all(node).await;
     let latest = stage.latest(id).await.id;
     let work = stage.published().await;
@@ -65,7 +70,7 @@ async fn give(stage: &Stage, id: DeploymentId, node: &NodeView) -> WorkRequest {
 }
 
 /// The node is silent, and it alone.
-async fn lose(stage: &Stage, node: &NodeView) {
+pub(crate) async fn lose(stage: &Stage, node: &NodeView) {
     let others = "UPDATE nodes SET last_heartbeat_at = '2099-01-01T00:00:00+00:00' WHERE name <> ";
     stage.tamper(&format!("{others}'{}'", node.name)).await;
     let lost = stage.store.nodes_mark_lost(Duration::ZERO).await.unwrap();

@@ -1,6 +1,8 @@
 //! Heartbeats and silence.
 
 use crate::stage::{Stage, heartbeat};
+use orchestrator::view::NodeView;
+use shared::message::Reconciled;
 use shared::status::NodeStatus;
 use std::time::Duration;
 
@@ -50,7 +52,35 @@ both! {
         let lost = stage.queries.node_by_id(node.id).await.unwrap().unwrap();
         assert_eq!((lost.status, lost.detail.as_deref()), (NodeStatus::Lost, Some("no heartbeat for 20 s")));
         let back = stage.node("n1").await;
-        assert_eq!((back.id, back.status, back.detail), (node.id, NodeStatus::Ready, None));
+        assert_eq!((back.id, back.status), (node.id, NodeStatus::NotReady));
+        assert!(back.detail.unwrap().contains("back after it was lost"));
+        let ready = bring_back(stage, "n1").await;
+        assert_eq!((ready.id, ready.status, ready.detail), (node.id, NodeStatus::Ready, None));
+    }
+
+    async fn only_the_picture_of_now_makes_a_lost_node_ready(stage: Stage) {
+        let node = stage.node("n1").await;
+        stage.create("demo").await;
+        stage.dispatch_all(&node).await;
+        stage.store.nodes_mark_lost(Duration::ZERO).await.unwrap();
+        let told = |store, as_of| Reconciled { node: node.name.clone(), store, as_of };
+        let (here, elsewhere) = (stage.store.incarnation(), shared::id::StoreIncarnation::new());
+        assert!(!stage.store.nodes_reconciled(&[told(here, 1)]).await.unwrap(), "a lost node is told when it is back");
+        for (store, as_of, is_told_again) in [(elsewhere, 9, true), (here, 0, true), (here, 1, false)] {
+            assert_eq!(stage.node("n1").await.status, NodeStatus::NotReady);
+            assert_eq!(stage.store.nodes_reconciled(&[told(store, as_of)]).await.unwrap(), is_told_again);
+        }
+        assert_eq!(stage.node("n1").await.status, NodeStatus::Ready);
+    }
+
+    async fn a_removed_node_comes_back_by_its_heartbeat_and_compares(stage: Stage) {
+        let node = stage.node("n1").await;
+        stage.tamper("UPDATE nodes SET removed_at = '2020-01-01T00:00:00+00:00', status = 'LOST'").await;
+        assert!(stage.store.nodes_for_placement().await.unwrap().is_empty());
+        let back = stage.node("n1").await;
+        assert_eq!((back.id, back.status), (node.id, NodeStatus::NotReady));
+        assert_eq!(stage.store.nodes_for_placement().await.unwrap().len(), 1);
+        assert_eq!(bring_back(stage, "n1").await.status, NodeStatus::Ready);
     }
 
     async fn a_thousand_heartbeats_are_a_few_statements(stage: Stage) {
@@ -60,7 +90,15 @@ both! {
     }
 }
 
-/// Heartbeats again after a loss.
-pub(crate) async fn bring_back(stage: &Stage, name: &str) {
-    stage.node(name).await;
+/// Heartbeats again after a loss, and compares what it should have.
+pub(crate) async fn bring_back(stage: &Stage, name: &str) -> NodeView {
+    let back = stage.node(name).await;
+    let picture = stage.store.assignments(&[back.id]).await.unwrap().remove(0);
+    let reconciled = Reconciled {
+        node: picture.node,
+        store: picture.store,
+        as_of: picture.as_of,
+    };
+    assert!(!stage.store.nodes_reconciled(&[reconciled]).await.unwrap());
+    stage.node(name).await
 }

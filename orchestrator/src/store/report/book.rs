@@ -45,6 +45,8 @@ pub(super) struct Effects {
     pub(super) ended: BTreeSet<RevisionId>,
     /// Revisions that run although their deployment was stopped while they were on their way.
     pub(super) to_stop: BTreeSet<RevisionId>,
+    /// Nodes that may have something that they should not.
+    pub(super) pictures_due: BTreeSet<NodeId>,
     /// How services are.
     pub(super) services: BTreeMap<RevisionId, Vec<ServiceFacts>>,
 }
@@ -107,21 +109,23 @@ impl Book {
 
     /// Whether a report is of this epoch, from the node that holds the revision, and a node's to say.
     fn concerns_us(&mut self, report: &StatusReport) -> bool {
+        let node_id = self.nodes.get(&report.node).copied();
         let Some(standing) = self
             .standings
             .get(&report.revision_id)
             .filter(|it| it.deployment_id == report.deployment_id)
         else {
             self.ignored.unknown += 1;
+            self.effects.pictures_due.extend(node_id);
             return false;
         };
         let reason = if report.epoch < standing.epoch {
+            self.effects.pictures_due.extend(node_id);
             &mut self.ignored.stale_epoch
         } else if report.epoch > standing.epoch {
             &mut self.ignored.future_epoch
-        } else if standing.node_id.is_none()
-            || standing.node_id != self.nodes.get(&report.node).copied()
-        {
+        } else if standing.node_id.is_none() || standing.node_id != node_id {
+            self.effects.pictures_due.extend(node_id);
             &mut self.ignored.other_node
         } else if report.seq < 1 || !report.status.is_reported_by_nodes() {
             &mut self.ignored.illegal
@@ -286,10 +290,10 @@ impl Book {
 
     /// It serves now; what served before is superseded.
     fn took_over(&mut self, revision_id: RevisionId) {
-        let Some((deployment_id, number)) = self
+        let Some((deployment_id, number, node_id)) = self
             .standings
             .get(&revision_id)
-            .map(|it| (it.deployment_id, it.number))
+            .map(|it| (it.deployment_id, it.number, it.node_id))
         else {
             return;
         };
@@ -312,6 +316,9 @@ impl Book {
             );
             self.effects.ended.insert(before);
             self.effects.services.insert(before, Vec::new());
+            // Elsewhere nobody else tells its node that it is over.
+            let left = previous.node_id.filter(|left| Some(*left) != node_id);
+            self.effects.pictures_due.extend(left);
         }
     }
 

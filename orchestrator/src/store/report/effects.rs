@@ -2,6 +2,7 @@
 
 use super::book::{Book, PortFacts};
 use super::{ReportsApplied, parked_row};
+use crate::store::assignments::assignments_due;
 use crate::store::column::{LeaseState, Time, now};
 use crate::store::entity::{deployment, parked_report, port_lease, service_state, work_request};
 use crate::store::offer::{offers_of, offers_withdraw};
@@ -31,6 +32,8 @@ pub(super) async fn save(
     } = book;
     let at = now();
     let steps = ledger.save(tx).await?;
+    let pictures_due = effects.pictures_due.len();
+    assignments_due(tx, effects.pictures_due).await?;
     work_insert(tx, stops).await?;
     let parked = effects.park.len();
     for chunk in effects.park.chunks(ROWS_AT_ONCE) {
@@ -46,6 +49,7 @@ pub(super) async fn save(
         steps,
         ignored,
         parked,
+        pictures_due,
     })
 }
 

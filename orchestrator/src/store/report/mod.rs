@@ -37,6 +37,8 @@ pub struct ReportsApplied {
     pub ignored: Ignored,
     /// How many wait for their predecessors.
     pub parked: usize,
+    /// How many nodes are to be told the whole picture soon.
+    pub pictures_due: usize,
 }
 
 /// Reports that changed nothing, by reason.
@@ -144,6 +146,7 @@ impl ReportsApplied {
     fn add(&mut self, other: Self) {
         self.steps.extend(other.steps);
         self.parked += other.parked;
+        self.pictures_due += other.pictures_due;
         self.ignored.duplicate += other.ignored.duplicate;
         self.ignored.stale_epoch += other.ignored.stale_epoch;
         self.ignored.future_epoch += other.ignored.future_epoch;
