@@ -1,6 +1,7 @@
 //! What every part of a node shares.
 
 use crate::action::routes::Routes;
+use crate::assignments::Pictures;
 use crate::config::NodeSettings;
 use crate::journal::{Journal, JournalError, StepReport};
 use crate::runtime::{EngineEvent, Runtime, StepError};
@@ -74,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) routes: Routes,
     /// Who watches what runs.
     pub(crate) sentinels: Sentinels,
+    /// What the orchestrator said last that this node should have.
+    pub(crate) pictures: Pictures,
     /// Deployment actions that may still begin.
     pub(crate) slots: Arc<Semaphore>,
     /// Told when a heartbeat is due early.

@@ -2,15 +2,21 @@
 //!
 //! Every deployment with work has a lane, a task that takes its work one by one. Some work does not
 //! wait but interrupts what is under way: a cancel or a newer attempt interrupts the deployment
-//! action of its revision, a destroy whatever is done to its deployment.
+//! action of its revision, a destroy whatever is done to its deployment. What a picture of the
+//! orchestrator asks for goes before everything that waits, and interrupts what the picture knows
+//! not to be meant for this node any more.
 
-use crate::action::{Action, Ending};
+use crate::action::{self, Action, Ending};
+use crate::backoff::Backoff;
 use crate::core::Core;
 use crate::journal::{Attempt, State, WorkEntry};
+use futures::future::BoxFuture;
 use shared::id::DeploymentId;
+use shared::id::WorkId;
 use shared::message::{WorkAction, WorkRequest};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// The lanes of a node.
@@ -19,10 +25,26 @@ pub(crate) struct Lanes {
     lanes: Arc<Mutex<HashMap<DeploymentId, Lane>>>,
 }
 
+/// How often an action that ended in a panic is begun again before it is given up.
+const PANICS_BORNE: u32 = 3;
+
 #[derive(Default)]
 struct Lane {
-    waiting: VecDeque<WorkEntry>,
+    waiting: VecDeque<Turn>,
     under_way: Option<UnderWay>,
+}
+
+/// What a lane takes one after the other.
+enum Turn {
+    /// Journalled work.
+    Work(WorkEntry),
+    /// Something else that must not happen beside work for the same deployment.
+    Between(Between),
+}
+
+struct Between {
+    job: BoxFuture<'static, bool>,
+    done: oneshot::Sender<bool>,
 }
 
 struct UnderWay {
@@ -42,32 +64,65 @@ impl Lanes {
         {
             under_way.cancel.cancel();
         }
-        lane.waiting.push_back(entry);
+        lane.waiting.push_back(Turn::Work(entry));
         if is_new {
             core.tasks
                 .spawn(self.clone().drive(core.clone(), deployment_id));
         }
     }
 
+    /// Does `job` before any other work of a deployment, once what is under way has ended; that is
+    /// interrupted when it is one of `interrupted`. Says what the job said; a dropped sender means
+    /// that the node stops.
+    pub(crate) fn before_all(
+        &self,
+        core: &Arc<Core>,
+        deployment_id: DeploymentId,
+        interrupted: &BTreeSet<WorkId>,
+        job: BoxFuture<'static, bool>,
+    ) -> oneshot::Receiver<bool> {
+        let (done, is_done) = oneshot::channel();
+        let mut lanes = self.lock();
+        let is_new = !lanes.contains_key(&deployment_id);
+        let lane = lanes.entry(deployment_id).or_default();
+        if let Some(under_way) = &lane.under_way
+            && interrupted.contains(&under_way.request.id)
+        {
+            under_way.cancel.cancel();
+        }
+        lane.waiting
+            .push_front(Turn::Between(Between { job, done }));
+        if is_new {
+            core.tasks
+                .spawn(self.clone().drive(core.clone(), deployment_id));
+        }
+        is_done
+    }
+
+    /// Whether something is done, or waits to be done, to a deployment.
+    pub(crate) fn is_busy(&self, deployment_id: DeploymentId) -> bool {
+        self.lock().contains_key(&deployment_id)
+    }
+
     async fn drive(self, core: Arc<Core>, deployment_id: DeploymentId) {
-        while let Some((entry, cancel)) = self.next(&core, deployment_id) {
-            let work_id = entry.request.id;
-            let one = core
-                .tasks
-                .spawn(Box::pin(perform(core.clone(), entry, cancel)));
-            if let Err(error) = one.await {
-                // It stays in the journal; the next process begins it again.
-                tracing::error!(%work_id, %deployment_id, %error, "an action ended in a way that it never should");
+        while let Some((turn, cancel)) = self.next(&core, deployment_id) {
+            match turn {
+                Turn::Work(entry) => until_it_ends(&core, entry, &cancel).await,
+                Turn::Between(Between { job, done }) => {
+                    let job = core.tasks.spawn(job);
+                    let outcome = job.await.unwrap_or_else(|error| {
+                        tracing::error!(%deployment_id, %error, "a deployment could not be made as it should be; the next picture tries again");
+                        false
+                    });
+                    // Whoever asked may have been told something newer meanwhile.
+                    let _ = done.send(outcome);
+                }
             }
         }
     }
 
-    /// The lane's next work; none, and no lane any more, when there is none.
-    fn next(
-        &self,
-        core: &Core,
-        deployment_id: DeploymentId,
-    ) -> Option<(WorkEntry, CancellationToken)> {
+    /// What comes next in a lane; none, and no lane any more, when there is nothing.
+    fn next(&self, core: &Core, deployment_id: DeploymentId) -> Option<(Turn, CancellationToken)> {
         let mut lanes = self.lock();
         let lane = lanes.get_mut(&deployment_id)?;
         lane.under_way = None;
@@ -76,20 +131,59 @@ impl Lanes {
         } else {
             lane.waiting.pop_front()
         };
-        let Some(entry) = next else {
+        let Some(turn) = next else {
             lanes.remove(&deployment_id);
             return None;
         };
         let cancel = core.stop.child_token();
-        lane.under_way = Some(UnderWay {
-            request: entry.request.clone(),
-            cancel: cancel.clone(),
-        });
-        Some((entry, cancel))
+        if let Turn::Work(entry) = &turn {
+            lane.under_way = Some(UnderWay {
+                request: entry.request.clone(),
+                cancel: cancel.clone(),
+            });
+        }
+        Some((turn, cancel))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DeploymentId, Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does work until it came to its end. A panic in it is a mistake of ours, which must neither leave
+/// it undone until the next process nor have it done for ever: it is begun again some times, and
+/// then given up, if that can be said of it.
+async fn until_it_ends(core: &Arc<Core>, entry: WorkEntry, cancel: &CancellationToken) {
+    let WorkRequest {
+        id, deployment_id, ..
+    } = entry.request;
+    let mut pause = Backoff::default();
+    let mut panics = 0;
+    loop {
+        let one = perform(core.clone(), entry.clone(), cancel.clone());
+        match core.tasks.spawn(Box::pin(one)).await {
+            Ok(()) => return,
+            // The runtime is going down: the work is kept.
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => {
+                tracing::error!(work_id = %id, %deployment_id, %error, "an action ended in a way that it never should")
+            }
+        }
+        panics += 1;
+        if panics > PANICS_BORNE {
+            let given_up = action::give_up(core.clone(), entry.clone(), cancel.clone(), panics);
+            match core.tasks.spawn(Box::pin(given_up)).await {
+                Ok(Ending::Finished) => return,
+                Ok(Ending::Kept) => {}
+                Err(error) => {
+                    tracing::error!(work_id = %id, %deployment_id, %error, "an action could not be given up either")
+                }
+            }
+        }
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            () = pause.wait() => {}
+        }
     }
 }
 
@@ -101,7 +195,14 @@ async fn perform(core: Arc<Core>, entry: WorkEntry, cancel: CancellationToken) {
         epoch,
         ..
     } = entry.request;
-    if core.journal.read(|state| is_overtaken(state, &entry)) {
+    let (is_dropped, is_overtaken) = core.journal.read(|state| {
+        let is_dropped = !state.work.contains_key(&entry.arrival);
+        (is_dropped, is_overtaken(state, &entry))
+    });
+    if is_dropped {
+        return;
+    }
+    if is_overtaken {
         overtaken(core, entry).await;
         return;
     }
@@ -150,7 +251,10 @@ fn interrupts(new: &WorkRequest, under_way: &WorkRequest) -> bool {
     let is_deploy = matches!(under_way.action, WorkAction::Deploy(_));
     let is_begun = matches!(
         under_way.action,
-        WorkAction::Deploy(_) | WorkAction::Start(_) | WorkAction::Restart(_)
+        WorkAction::Deploy(_)
+            | WorkAction::Adopt(_)
+            | WorkAction::Start(_)
+            | WorkAction::Restart(_)
     );
     let same_revision = new.revision_id == under_way.revision_id;
     match new.action {

@@ -3,11 +3,13 @@
 //!
 //! Reading order: [`config`] (what an operator decides), `service` (what runs), `worker` and
 //! `lanes` (how work is taken and ordered), [`journal`] (what survives), `action` (what is done),
-//! `watch` (what is seen afterwards), `outbox`, `heartbeat` and [`log_sink`] (what is said), and
+//! `watch` (what is seen afterwards), `assignments` (that nothing else is here), `outbox`,
+//! `heartbeat`, `holds` and [`log_sink`] (what is said), and
 //! [`runtime`] (the world that all of it happens in), which is made of [`git`], [`docker`],
 //! [`forward`] and [`probe`].
 
 mod action;
+mod assignments;
 mod backoff;
 pub mod config;
 mod core;
@@ -17,6 +19,7 @@ pub mod error;
 pub mod forward;
 pub mod git;
 mod heartbeat;
+mod holds;
 pub mod journal;
 mod lanes;
 pub mod log_sink;

@@ -1,6 +1,7 @@
 //! Starting a node and running it until it is told to stop.
 
 use crate::action::{retire, routes};
+use crate::assignments::{self, Pictures};
 use crate::config::NodeSettings;
 use crate::core::{Core, EngineState};
 use crate::error::{ServiceError, StartError};
@@ -12,7 +13,7 @@ use crate::runtime::Runtime;
 use crate::runtime::local::LocalRuntime;
 use crate::state_dir::StateDir;
 use crate::watch::Sentinels;
-use crate::{engine, heartbeat, outbox, telemetry, worker};
+use crate::{engine, heartbeat, holds, outbox, telemetry, worker};
 use shared::bus::Bus;
 use shared::message::TelemetryItem;
 use std::collections::HashSet;
@@ -103,6 +104,7 @@ impl Node {
             engine: engine_state,
             routes: routes::Routes::default(),
             sentinels: Sentinels::default(),
+            pictures: Pictures::default(),
             slots,
             changed: Notify::new(),
             tasks: TaskTracker::new(),
@@ -151,9 +153,12 @@ impl Service {
             stop.clone(),
         )));
         loops.spawn(always_well(heartbeat::run(core.clone(), bus.clone())));
+        loops.spawn(always_well(holds::run(core.clone(), bus.clone())));
         loops.spawn(always_well(outbox::run(core.clone(), bus.clone())));
         recover(&core, &lanes).await;
         loops.spawn(always_well(engine::keep_ports_open(core.clone())));
+        loops.spawn(always_well(assignments::run(core.clone(), lanes.clone())));
+        loops.spawn(always_well(assignments::keep(core.clone(), lanes.clone())));
         loops.spawn(worker::run(
             core.clone(),
             bus.clone(),

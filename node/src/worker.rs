@@ -4,6 +4,7 @@
 //! reason and stops nothing.
 
 use crate::action::disown;
+use crate::assignments;
 use crate::backoff::Backoff;
 use crate::core::Core;
 use crate::error::ServiceError;
@@ -88,6 +89,7 @@ impl Worker {
     async fn take(&mut self, first: Delivery) -> Result<(), ServiceError> {
         let mut deliveries = Vec::new();
         let mut requests = Vec::new();
+        let mut picture = None;
         let mut next = Some(first);
         while let Some(delivery) = next {
             match decode_each::<WorkItem>(&delivery.body) {
@@ -96,7 +98,15 @@ impl Worker {
                     for item in items {
                         match item {
                             Ok(WorkItem::Request(request)) => requests.push(*request),
-                            Ok(WorkItem::Assignments(_)) => {}
+                            // Each is the whole: the last one tells all.
+                            Ok(WorkItem::Assignments(told))
+                                if told.node == self.core.settings.name =>
+                            {
+                                picture = Some(*told);
+                            }
+                            Ok(WorkItem::Assignments(told)) => {
+                                tracing::warn!(node = %told.node, "a picture of another node is left alone");
+                            }
                             Err(item) => bad.push(item),
                         }
                     }
@@ -119,9 +129,22 @@ impl Worker {
         for request in transient {
             self.followers.obey(&self.core, request);
         }
-        if !lasting.is_empty() {
-            shared::fail_point!("node::worker::after_delivery_before_journal");
-            self.accept(lasting).await?;
+        shared::fail_point!("node::worker::after_delivery_before_journal");
+        let mut store_is_new = false;
+        if let Some(told) = &picture {
+            store_is_new |= assignments::meet(&self.core, told).await?;
+        }
+        let (accepted, is_new) = self.accept(lasting).await?;
+        store_is_new |= is_new;
+        // Before the work, so that what is stale is removed first.
+        if let Some(told) = picture {
+            assignments::begin(&self.core, &self.lanes, told);
+        }
+        for entry in accepted {
+            self.pass_on(entry);
+        }
+        if store_is_new {
+            say_everything(&self.core).await?;
         }
         shared::fail_point!("node::worker::after_journal_before_ack");
         for (delivery, bad) in deliveries {
@@ -130,7 +153,15 @@ impl Worker {
         Ok(())
     }
 
-    async fn accept(&self, requests: Vec<WorkRequest>) -> Result<(), JournalError> {
+    /// Journals requests. Gives what is to be done, and whether it comes from another store than
+    /// what came before.
+    async fn accept(
+        &self,
+        requests: Vec<WorkRequest>,
+    ) -> Result<(Vec<WorkEntry>, bool), JournalError> {
+        if requests.is_empty() {
+            return Ok((Vec::new(), false));
+        }
         let core = &self.core;
         let node = &core.settings.name;
         let (verdicts, store_is_new) = core
@@ -145,9 +176,10 @@ impl Worker {
                 (verdicts, store_is_new)
             })
             .await?;
+        let mut accepted = Vec::new();
         for (request, verdict) in verdicts {
             match verdict {
-                Acceptance::New(entry) => self.pass_on(*entry),
+                Acceptance::New(entry) => accepted.push(*entry),
                 Acceptance::Repeated => {
                     tracing::debug!(work_id = %request.id, "work that is known was delivered again")
                 }
@@ -161,10 +193,7 @@ impl Worker {
                 }
             }
         }
-        if store_is_new {
-            say_everything(core).await?;
-        }
-        Ok(())
+        Ok((accepted, store_is_new))
     }
 
     fn pass_on(&self, entry: WorkEntry) {

@@ -13,7 +13,7 @@
 #[path = "deploy/support.rs"]
 mod support;
 
-use shared::message::{ServiceSelection, WorkAction};
+use shared::message::{NodeReport, ServiceSelection, WorkAction};
 use shared::status::{ApplicationStatus as S, FailureReason};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -222,4 +222,68 @@ fn docker(arguments: &[&str]) {
         .output()
         .unwrap();
     assert!(done.status.success(), "docker {arguments:?}: {done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_taken_up_after_the_journal_was_deleted() {
+    let mut stage = Stage::new().await;
+    stage.commit(&[("Dockerfile", WEB), ("index.html", "one\n")]);
+    stage.deploy().await;
+    let running = stage.until(S::Running).await;
+    stage.lose_journal();
+    stage.start().await;
+    stage.tell(0, Some(S::Running)).await;
+    stage
+        .until_said(|said| matches!(said, NodeReport::Missing(missing) if missing.adoptable))
+        .await;
+    stage.adopt(&running).await;
+    let again = stage.until(S::Running).await;
+    assert_eq!(again.facts, running.facts, "the very same containers");
+    assert_eq!(stage.get().await.as_deref(), Some("one\n"));
+
+    // It is the node's again: the next revision replaces it.
+    stage.commit(&[("index.html", "two\n")]);
+    stage.deploy().await;
+    stage.until(S::Running).await;
+    assert_eq!(stage.get().await.as_deref(), Some("two\n"));
+    stage.until_containers(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_picture_names_goes_without_a_trace() {
+    let mut stage = Stage::new().await;
+    stage.commit(&[("Dockerfile", WEB), ("index.html", "one\n")]);
+    stage.deploy().await;
+    stage.until(S::Running).await;
+    stage.tell(0, None).await;
+    stage
+        .until_said(|said| matches!(said, NodeReport::Removed(_)))
+        .await;
+    stage
+        .until_said(|said| matches!(said, NodeReport::Reconciled(_)))
+        .await;
+    stage.check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_stopped_or_removed_by_hand_comes_back() {
+    let mut stage = Stage::new().await;
+    stage.commit(&[("Dockerfile", WEB), ("index.html", "one\n")]);
+    stage.deploy().await;
+    let running = stage.until(S::Running).await;
+    let container = running.facts.services.unwrap()[0].container.clone();
+    let container = container.unwrap();
+
+    stage.docker(&["stop", "--time", "1", &container]);
+    let degraded = stage.until(S::Degraded).await;
+    let again = stage.until_after(degraded.seq, S::Running).await;
+    assert_eq!(stage.get().await.as_deref(), Some("one\n"));
+
+    stage.docker(&["rm", "--force", &container]);
+    let degraded = stage.until_after(again.seq, S::Degraded).await;
+    let again = stage.until_after(degraded.seq, S::Running).await;
+    let made = again.facts.services.unwrap()[0].container.clone();
+    assert_ne!(made.as_deref(), Some(container.as_str()));
+    assert_eq!(stage.get().await.as_deref(), Some("one\n"));
+    stage.until_containers(1).await;
 }

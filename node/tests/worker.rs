@@ -12,9 +12,13 @@
 mod crashes;
 #[path = "worker/deploys.rs"]
 mod deploys;
+#[path = "worker/drift.rs"]
+mod drift;
 #[path = "worker/life.rs"]
 mod life;
 #[path = "worker/orders.rs"]
 mod orders;
+#[path = "worker/pictures.rs"]
+mod pictures;
 #[path = "worker/support.rs"]
 mod support;

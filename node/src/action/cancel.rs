@@ -19,8 +19,20 @@ pub(super) async fn run(action: &Action) -> Result<Ending, StepError> {
             .get(&request.revision_id)
             .and_then(|known| known.status)
     });
-    if action.running().is_some() || standing.is_some_and(|status| !status.is_open()) {
+    let running = action.running().map(|running| running.attempt.epoch);
+    let is_running = running.is_some_and(|epoch| epoch >= request.epoch);
+    if is_running || standing.is_some_and(|status| !status.is_open()) {
         return Ok(action.finish(|_| {}).await);
+    }
+    if let Some(epoch) = running {
+        // An older attempt serves here although the store had placed the revision anew.
+        let stale = crate::journal::Attempt {
+            revision: request.revision,
+            epoch,
+        };
+        super::evict(&action.core, request.deployment_id, stale)
+            .await
+            .map_err(retry)?;
     }
     let (revision, epoch) = (request.revision, request.epoch);
     let is_meant =

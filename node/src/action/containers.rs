@@ -116,7 +116,7 @@ pub(crate) async fn recreate(
 }
 
 /// What the engine publishes of a service, where it has to.
-fn published(
+pub(super) fn published(
     runtime: &dyn Runtime,
     service: &ServiceName,
     ports: &[LeasedPort],

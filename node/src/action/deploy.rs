@@ -44,7 +44,10 @@ async fn until_ended(action: &Action, work: &DeployWork) -> Ending {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(running) => return take_over(action, running).await,
+            Ok(running) => {
+                action.log.system("running");
+                return take_over(action, running, S::Running).await;
+            }
             Err(StepError::Failed { reason, detail }) => return fail(action, reason, detail).await,
             Err(StepError::Interrupted) => return interrupted(action).await,
             Err(StepError::EngineAway(detail)) => {
@@ -192,6 +195,7 @@ async fn start(
         ports,
         services,
         since: shared::clock::now(),
+        given: work.given,
     };
     switch(action, &running).await?;
     Ok(running)
@@ -297,8 +301,8 @@ async fn switch(action: &Action, running: &RunningRevision) -> Result<(), StepEr
     Ok(())
 }
 
-/// The candidate becomes the current revision, and what was there before retires: one change.
-async fn take_over(action: &Action, running: RunningRevision) -> Ending {
+/// A revision becomes the current one, and what was there before retires: one change.
+pub(super) async fn take_over(action: &Action, running: RunningRevision, status: S) -> Ending {
     let core = &action.core;
     let deployment_id = action.request().deployment_id;
     let mine = action.attempt();
@@ -309,23 +313,25 @@ async fn take_over(action: &Action, running: RunningRevision) -> Ending {
         ..StepReport::default()
     };
     let retiring: Vec<Attempt> = others.iter().copied().collect();
-    action.log.system("running");
     let ending = {
         let request = action.request();
         let node = &core.settings.name;
         action
             .finish(|draft| {
-                draft.deployment_edit(deployment_id, |record| {
-                    record.name = request.deployment_name.clone();
-                    record.current = Some(running);
-                    record.retiring = retiring;
+                let known = draft.state().deployments.get(&deployment_id).cloned();
+                let name = request.deployment_name.clone();
+                draft.deployment_put(DeploymentRecord {
+                    name: name.clone(),
+                    current: Some(running),
+                    retiring,
+                    ..known.unwrap_or_else(|| DeploymentRecord::new(deployment_id, name))
                 });
                 draft.report(
                     node,
                     deployment_id,
                     request.revision_id,
                     request.epoch,
-                    S::Running,
+                    status,
                     step,
                 );
             })
@@ -371,6 +377,22 @@ async fn others(action: &Action, mine: Attempt) -> BTreeSet<Attempt> {
     }
     others.remove(&mine);
     others
+}
+
+/// Ends an attempt that cannot be brought to any end of its own: by the step that it had reached.
+pub(super) async fn give_up(action: &Action, detail: String) -> Ending {
+    let reached = action.core.journal.read(|state| {
+        let standing = state.standings.get(&action.request().revision_id)?;
+        standing.status
+    });
+    let reason = match reached {
+        None | Some(S::Fetching) => FailureReason::FetchFailed,
+        Some(S::Building) => FailureReason::BuildFailed,
+        Some(_) => FailureReason::StartFailed,
+    };
+    let ending = fail(action, reason, detail).await;
+    action.log.end().await;
+    ending
 }
 
 /// The candidate goes, what served serves on.

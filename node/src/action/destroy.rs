@@ -2,8 +2,10 @@
 
 use super::stop::retry;
 use super::{Action, Ending};
+use crate::core::Core;
 use crate::journal::StepReport;
 use crate::runtime::StepError;
+use shared::id::DeploymentId;
 use shared::source::GitUrl;
 use shared::status::ApplicationStatus as S;
 
@@ -22,7 +24,7 @@ pub(super) async fn run(action: &Action, volumes: bool) -> Result<Ending, StepEr
         .purge(deployment_id, volumes)
         .await
         .map_err(retry)?;
-    if let Some(url) = repository_of_no_other(action) {
+    if let Some(url) = repository_of_no_other(core, deployment_id) {
         core.runtime.forget_repository(&url).await.map_err(retry)?;
     }
     tracing::info!(%deployment_id, name = %request.deployment_name, "a deployment is gone");
@@ -45,9 +47,8 @@ pub(super) async fn run(action: &Action, volumes: bool) -> Result<Ending, StepEr
 }
 
 /// The deployment's repository, unless another deployment is fetched from it too.
-fn repository_of_no_other(action: &Action) -> Option<GitUrl> {
-    let deployment_id = action.request().deployment_id;
-    action.core.journal.read(|state| {
+pub(super) fn repository_of_no_other(core: &Core, deployment_id: DeploymentId) -> Option<GitUrl> {
+    core.journal.read(|state| {
         let url = state.deployments.get(&deployment_id)?.repository.clone()?;
         let is_shared = state.deployments.values().any(|other| {
             other.deployment_id != deployment_id && other.repository.as_ref() == Some(&url)

@@ -4,10 +4,12 @@
 //! looks at what is there, makes it so, and tells the end and the report of it in one change of the
 //! journal.
 
+mod adopt;
 mod cancel;
 mod containers;
 mod deploy;
 mod destroy;
+mod evict;
 pub(crate) mod health;
 mod ports;
 mod retire;
@@ -18,14 +20,16 @@ mod stop;
 mod verify;
 
 pub(crate) use containers::recreate;
+pub(crate) use evict::{evict, leave, remove_strays};
 pub(crate) use retire::{disown, retire};
+pub(crate) use stop::stop_again;
 
 use crate::core::Core;
 use crate::journal::{Attempt, DeploymentRecord, RunningRevision, StepReport, WorkEntry};
 use crate::log_sink::LogSink;
 use crate::runtime::StepError;
 use shared::message::{LOG_TRY, LogSubject, ReportFacts, ServiceFacts, WorkAction, WorkRequest};
-use shared::status::ApplicationStatus;
+use shared::status::{ApplicationStatus, FailureReason};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -80,10 +84,11 @@ impl Action {
                 self.until_done(|| destroy::run(self, *volumes)).await
             }
             WorkAction::Cancel => self.until_done(|| cancel::run(self)).await,
+            WorkAction::Adopt(work) => adopt::run(self, work).await,
             // Never journalled, so never here: nothing to do but to let it go.
-            WorkAction::Adopt(_)
-            | WorkAction::FollowLogs { .. }
-            | WorkAction::UnfollowLogs { .. } => self.finish(|_| {}).await,
+            WorkAction::FollowLogs { .. } | WorkAction::UnfollowLogs { .. } => {
+                self.finish(|_| {}).await
+            }
         }
     }
 
@@ -138,6 +143,22 @@ impl Action {
         }
     }
 
+    /// Writes that the action cannot be done after all.
+    async fn refuse(&self, reason: String) -> Ending {
+        let reason = crate::text::cut_front(&reason, crate::core::DETAIL_LIMIT);
+        tracing::warn!(work_id = %self.request().id, %reason, "accepted work is refused");
+        let node = &self.core.settings.name;
+        let written = self
+            .core
+            .journal
+            .change(|draft| draft.refuse(node, &self.entry, reason))
+            .await;
+        match written {
+            Ok(()) => Ending::Finished,
+            Err(_) => Ending::Kept,
+        }
+    }
+
     /// Reports where the revision stands, together with the end of the action.
     async fn finish_with(&self, status: ApplicationStatus, step: StepReport) -> Ending {
         let WorkRequest {
@@ -187,6 +208,42 @@ impl Action {
                 () = self.core.engine_is_up() => {}
             }
         }
+    }
+}
+
+/// Ends work whose action panicked again and again. What brings a revision up fails and is cleaned
+/// up after; what takes something down is kept, for it has no other end than to be done.
+pub(crate) async fn give_up(
+    core: Arc<Core>,
+    entry: WorkEntry,
+    cancel: CancellationToken,
+    panics: u32,
+) -> Ending {
+    let detail = format!(
+        "internal error: the node's action ended {panics} times in a way that it never should; the node's own log says where"
+    );
+    let action = Action::new(
+        core,
+        entry.clone(),
+        entry.attempts.saturating_add(panics),
+        cancel,
+    );
+    match &entry.request.action {
+        WorkAction::Deploy(_) => deploy::give_up(&action, detail).await,
+        WorkAction::Adopt(_) => action.refuse(detail).await,
+        WorkAction::Start(selection) | WorkAction::Restart(selection) => {
+            let ending = start::fail(&action, selection, FailureReason::StartFailed, detail).await;
+            action
+                .core
+                .sentinels
+                .follow(&action.core, entry.request.deployment_id);
+            ending
+        }
+        WorkAction::Stop(_)
+        | WorkAction::Destroy { .. }
+        | WorkAction::Cancel
+        | WorkAction::FollowLogs { .. }
+        | WorkAction::UnfollowLogs { .. } => Ending::Kept,
     }
 }
 

@@ -56,7 +56,8 @@ pub(crate) fn retire(
     });
 }
 
-async fn retire_until_done(
+/// As [`retire`], and returns once it is done.
+pub(super) async fn retire_until_done(
     core: &Core,
     deployment_id: DeploymentId,
     attempt: Attempt,

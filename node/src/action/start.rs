@@ -183,7 +183,7 @@ async fn finish(action: &Action, running: RunningRevision) -> Ending {
 
 /// What does not come up is stopped, so that it does not go on failing unseen; it is kept, to be
 /// looked at, until the deployment is deployed again or destroyed.
-async fn fail(
+pub(super) async fn fail(
     action: &Action,
     selection: &ServiceSelection,
     reason: FailureReason,

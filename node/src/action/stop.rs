@@ -1,12 +1,15 @@
 //! Stopping the services of a revision. Containers, ports and volumes are kept.
 
 use super::{Action, Ending, routes, service_facts};
+use crate::core::{Core, Subject};
 use crate::journal::{RunningRevision, StepReport};
 use crate::runtime::{RuntimeError, StepError};
 use futures::future::try_join_all;
+use shared::id::DeploymentId;
 use shared::message::{ReportFacts, ServiceSelection};
 use shared::name::ServiceName;
 use shared::status::ApplicationStatus as S;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Does it. Stopping twice is fine.
@@ -31,7 +34,7 @@ pub(super) async fn run(
         .set(&*core.runtime, deployment_id, routes::of(&running))
         .await
         .map_err(retry)?;
-    stop_containers(action, &running).await.map_err(retry)?;
+    stop_containers(core, &running).await.map_err(retry)?;
     shared::fail_point!("node::stop::after_stop_before_report");
     let (status, step) = standing(&running);
     let ending = action
@@ -84,11 +87,43 @@ fn standing(running: &RunningRevision) -> (S, StepReport) {
     )
 }
 
-async fn stop_containers(action: &Action, running: &RunningRevision) -> Result<(), RuntimeError> {
-    let grace = action.core.settings.stop_grace;
+async fn stop_containers(core: &Core, running: &RunningRevision) -> Result<(), RuntimeError> {
+    let grace = core.settings.stop_grace;
     let stopped = running.services.iter().filter(|service| service.stopped);
-    let stop = stopped.map(|service| action.core.runtime.stop(&service.container, grace));
+    let stop = stopped.map(|service| core.runtime.stop(&service.container, grace));
     try_join_all(stop).await.map(drop)
+}
+
+/// Stops what was stopped on request and was started by hand, and says so. Called in the
+/// deployment's lane. Gives whether it is stopped now.
+pub(crate) async fn stop_again(core: &Arc<Core>, deployment_id: DeploymentId) -> bool {
+    let current = core.journal.read(|state| {
+        let record = state.deployments.get(&deployment_id)?;
+        record.current.clone()
+    });
+    let Some(running) = current else {
+        return true;
+    };
+    if let Err(error) = stop_containers(core, &running).await {
+        tracing::warn!(%deployment_id, %error, "what was started by hand could not be stopped; this is tried again");
+        return false;
+    }
+    tracing::info!(%deployment_id, "what was stopped on request and started by hand is stopped again");
+    if !running.is_stopped() {
+        return true;
+    }
+    let (status, step) = standing(&running);
+    let detail = "a container of it was started by hand; it was stopped again";
+    let step = StepReport {
+        detail: Some(detail.to_owned()),
+        ..step
+    };
+    let subject = Subject {
+        deployment_id,
+        revision_id: running.revision_id,
+        epoch: running.attempt.epoch,
+    };
+    core.report(subject, status, step).await.is_ok()
 }
 
 /// A node that lost its journal still finds a revision's containers by their labels, and the

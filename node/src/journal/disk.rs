@@ -26,17 +26,19 @@ pub(super) enum Room {
     Standings,
     Deployments,
     Destroyed,
+    Leaving,
     Meta,
 }
 
 impl Room {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Work,
         Self::Done,
         Self::Reports,
         Self::Standings,
         Self::Deployments,
         Self::Destroyed,
+        Self::Leaving,
         Self::Meta,
     ];
 
@@ -48,6 +50,7 @@ impl Room {
             Self::Standings => "standings",
             Self::Deployments => "deployments",
             Self::Destroyed => "destroyed",
+            Self::Leaving => "leaving",
             Self::Meta => "meta",
         })
     }

@@ -1,6 +1,7 @@
 //! The changes that a journal knows. Each keeps memory and file in step.
 
 use super::disk::{Op, Room};
+use super::picture::reset_given;
 use super::{DeploymentRecord, Standing, State, WorkEntry};
 use serde::Serialize;
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
@@ -23,6 +24,9 @@ const DESTROYED_LIMIT: usize = 4096;
 
 /// How many unsent reports are kept; beyond it the oldest news of a crash are forgotten first.
 const REPORT_LIMIT: usize = 20_000;
+
+/// How much of a report's detail is kept to be told again, in bytes.
+const DETAIL_KEPT: usize = 1024;
 
 /// What became of a work request that was delivered.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +56,7 @@ pub struct StepReport {
 /// A change in the making: what is done through it is written together.
 #[derive(Debug)]
 pub struct Draft<'a> {
-    state: &'a mut State,
+    pub(super) state: &'a mut State,
     ops: Vec<Op>,
 }
 
@@ -122,6 +126,9 @@ impl<'a> Draft<'a> {
         if self.state.destroyed.contains(&request.deployment_id) && !destroys {
             return Some("the deployment was destroyed here".to_owned());
         }
+        if self.state.is_no_longer_assigned(request) {
+            return Some("it is not assigned to this node any more".to_owned());
+        }
         let standing = self.state.standings.get(&request.revision_id)?;
         let known = standing.epoch;
         if request.epoch < known {
@@ -139,7 +146,7 @@ impl<'a> Draft<'a> {
     /// Another store than before means that it was restored from a backup: what was counted
     /// against the old one counts no more, and what it had destroyed or seen done may be wanted
     /// again. Only reports go on being counted, since the backup has some of their numbers.
-    fn meet_store(&mut self, store: StoreIncarnation) {
+    pub(super) fn meet_store(&mut self, store: StoreIncarnation) {
         if self.state.store == Some(store) {
             return;
         }
@@ -155,6 +162,7 @@ impl<'a> Draft<'a> {
                 self.standing_put(revision_id, standing);
             }
             self.forget_what_is_over();
+            reset_given(self);
         }
         self.put(Room::Meta, STORE_KEY.to_vec(), &store);
     }
@@ -182,6 +190,8 @@ impl<'a> Draft<'a> {
                 .map_or(0, |known| known.last_seq)
                 .max(request.last_report_seq),
             status: known.and_then(|known| known.status),
+            failure_reason: known.and_then(|known| known.failure_reason),
+            detail: known.and_then(|known| known.detail.clone()),
         };
         self.standing_put(request.revision_id, standing);
     }
@@ -235,6 +245,8 @@ impl<'a> Draft<'a> {
                 epoch,
                 last_seq: 0,
                 status: None,
+                failure_reason: None,
+                detail: None,
             });
         if standing.epoch == ANY_EPOCH {
             standing.epoch = epoch;
@@ -254,6 +266,8 @@ impl<'a> Draft<'a> {
         }
         standing.last_seq += 1;
         standing.status = Some(status);
+        standing.failure_reason = step.failure_reason;
+        standing.detail = step.detail.as_deref().map(kept);
         let seq = standing.last_seq;
         self.standing_put(revision_id, standing);
         self.say(NodeReport::Status(StatusReport {
@@ -295,21 +309,7 @@ impl<'a> Draft<'a> {
 
     /// A deployment is gone for good: nothing of it is remembered but that.
     pub fn deployment_destroyed(&mut self, deployment_id: DeploymentId) {
-        if self.state.deployments.remove(&deployment_id).is_some() {
-            self.ops.push(Op {
-                room: Room::Deployments,
-                key: deployment_id.0.as_bytes().to_vec(),
-                value: None,
-            });
-        }
-        let standings = self.state.standings.iter();
-        let gone: Vec<RevisionId> = standings
-            .filter(|(_, standing)| standing.deployment_id == deployment_id)
-            .map(|(id, _)| *id)
-            .collect();
-        for revision_id in gone {
-            self.standing_remove(revision_id);
-        }
+        self.deployment_remove(deployment_id);
         self.state.destroyed.insert(deployment_id);
         self.put(
             Room::Destroyed,
@@ -345,7 +345,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn say(&mut self, report: NodeReport) {
+    pub(super) fn say(&mut self, report: NodeReport) {
         let number = self.state.next_report;
         self.state.next_report += 1;
         self.put(Room::Reports, key(number), &report);
@@ -375,12 +375,12 @@ impl<'a> Draft<'a> {
         });
     }
 
-    fn work_put(&mut self, entry: WorkEntry) {
+    pub(super) fn work_put(&mut self, entry: WorkEntry) {
         self.put(Room::Work, key(entry.arrival), &entry);
         self.state.work.insert(entry.arrival, entry);
     }
 
-    fn mark_done(&mut self, id: WorkId) {
+    pub(super) fn mark_done(&mut self, id: WorkId) {
         let number = self.state.next_done;
         self.state.next_done += 1;
         self.put(Room::Done, key(number), &id);
@@ -398,13 +398,31 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn standing_put(&mut self, revision_id: RevisionId, standing: Standing) {
+    pub(super) fn standing_put(&mut self, revision_id: RevisionId, standing: Standing) {
         self.put(
             Room::Standings,
             revision_id.0.as_bytes().to_vec(),
             &(revision_id, &standing),
         );
         self.state.standings.insert(revision_id, standing);
+    }
+
+    /// Forgets what this node had of a deployment, and how far its revisions' reports had come.
+    pub(super) fn deployment_remove(&mut self, deployment_id: DeploymentId) {
+        if self.state.deployments.remove(&deployment_id).is_some() {
+            self.remove(Room::Deployments, deployment_id.0.as_bytes().to_vec());
+        }
+        if self.state.leaving.remove(&deployment_id) {
+            self.remove(Room::Leaving, deployment_id.0.as_bytes().to_vec());
+        }
+        let standings = self.state.standings.iter();
+        let gone: Vec<RevisionId> = standings
+            .filter(|(_, standing)| standing.deployment_id == deployment_id)
+            .map(|(id, _)| *id)
+            .collect();
+        for revision_id in gone {
+            self.standing_remove(revision_id);
+        }
     }
 
     fn standing_remove(&mut self, revision_id: RevisionId) {
@@ -417,7 +435,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn remove(&mut self, room: Room, key: Vec<u8>) {
+    pub(super) fn remove(&mut self, room: Room, key: Vec<u8>) {
         self.ops.push(Op {
             room,
             key,
@@ -425,7 +443,7 @@ impl<'a> Draft<'a> {
         });
     }
 
-    fn put<T: Serialize>(&mut self, room: Room, key: Vec<u8>, value: &T) {
+    pub(super) fn put<T: Serialize>(&mut self, room: Room, key: Vec<u8>, value: &T) {
         // Our own types have string keys and finite numbers only: nothing in them that JSON refuses.
         let value = serde_json::to_vec(value).unwrap_or_default();
         self.ops.push(Op {
@@ -436,6 +454,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn key(number: u64) -> Vec<u8> {
+/// The beginning of a detail, as much as is kept of it.
+fn kept(detail: &str) -> String {
+    detail[..detail.floor_char_boundary(DETAIL_KEPT)].to_owned()
+}
+
+pub(super) fn key(number: u64) -> Vec<u8> {
     number.to_be_bytes().to_vec()
 }

@@ -7,9 +7,11 @@
 
 mod disk;
 mod draft;
+mod picture;
 mod record;
 
 pub use draft::{Acceptance, Draft, StepReport};
+pub use picture::given;
 pub use record::{Attempt, DeploymentRecord, RunningRevision, RunningService, Standing, WorkEntry};
 
 use disk::{Commit, Disk, Order, Room};
@@ -58,6 +60,12 @@ pub struct State {
     pub deployments: BTreeMap<DeploymentId, DeploymentRecord>,
     /// Deployments that are gone for good.
     destroyed: BTreeSet<DeploymentId>,
+    /// Deployments of which everything but volumes is being removed, since none of their revisions
+    /// is assigned here: so that their end is said, also by the next process.
+    pub leaving: BTreeSet<DeploymentId>,
+    /// What the last picture assigned to this node; not in the file, for the next process is told
+    /// anew.
+    assigned: Option<picture::AssignedHere>,
     next_arrival: u64,
     next_done: u64,
     next_report: u64,
@@ -238,6 +246,9 @@ fn load(disk: &mut Disk) -> Result<State, JournalError> {
     }
     for (_, value) in disk.rows(Room::Destroyed)? {
         state.destroyed.insert(parse("destroyed", &value)?);
+    }
+    for (_, value) in disk.rows(Room::Leaving)? {
+        state.leaving.insert(parse("leaving", &value)?);
     }
     for (key, value) in disk.rows(Room::Meta)? {
         if key == draft::STORE_KEY {

@@ -7,7 +7,7 @@ use shared::message::{LeasedPort, WorkRequest};
 use shared::name::{DeploymentName, ServiceName};
 use shared::source::{CommitId, GitUrl};
 use shared::spec::DeploymentSpec;
-use shared::status::ApplicationStatus;
+use shared::status::{ApplicationStatus, FailureReason};
 use std::net::Ipv4Addr;
 
 /// An accepted work request that has not come to its end.
@@ -41,6 +41,12 @@ pub struct Standing {
     pub last_seq: i32,
     /// What it said.
     pub status: Option<ApplicationStatus>,
+    /// Why, when it said that the revision failed.
+    #[serde(default)]
+    pub failure_reason: Option<FailureReason>,
+    /// The beginning of what it told people, to be told again when the report was lost.
+    #[serde(default)]
+    pub detail: Option<String>,
 }
 
 /// What this node has of one deployment.
@@ -83,6 +89,9 @@ pub struct RunningRevision {
     pub services: Vec<RunningService>,
     /// Since when.
     pub since: DateTime<Utc>,
+    /// Which of the node's placements it is; 0 when that is not known, which is older than any.
+    #[serde(default)]
+    pub given: i64,
 }
 
 /// One service of a [`RunningRevision`].

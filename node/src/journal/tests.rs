@@ -339,3 +339,24 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn rows_of_a_journal_from_before_placements_were_counted_read() {
+    let standing = serde_json::json!({
+        "deployment_id": DeploymentId::new(), "epoch": 1, "last_seq": 4, "status": "RUNNING",
+    });
+    let standing: Standing = serde_json::from_value(standing).unwrap();
+    assert_eq!((standing.last_seq, standing.detail), (4, None));
+    let running = serde_json::json!({
+        "revision_id": RevisionId::new(), "attempt": {"revision": 1, "epoch": 1}, "commit": null,
+        "image_digest": null, "content_hash": "", "ports": [], "services": [],
+        "spec": shared::spec::DeploymentSpec {
+            services: Vec::new(),
+            method: shared::status::Method::Rolling,
+            about: shared::spec::About::default(),
+        },
+        "since": chrono::Utc::now(),
+    });
+    let running: RunningRevision = serde_json::from_value(running).unwrap();
+    assert_eq!(running.given, 0, "older than any picture");
+}

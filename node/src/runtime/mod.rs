@@ -213,6 +213,10 @@ pub struct ContainerState {
     pub restarts: u32,
     /// What its own health check says.
     pub health: Option<EngineHealth>,
+    /// The image that it was made from, by the engine's id.
+    pub image: String,
+    /// Its own address on the deployment's network, where that can be reached.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// What a health check that the engine runs says.

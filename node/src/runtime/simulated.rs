@@ -34,6 +34,8 @@ pub enum Step {
     Fails(FailureReason, String),
     /// It never ends by itself.
     Hangs,
+    /// It ends in a way that it never should.
+    Panics,
 }
 
 /// What the next deployment action meets.
@@ -169,6 +171,26 @@ impl SimulatedRuntime {
         });
     }
 
+    /// Somebody stops a container by hand: the engine leaves it stopped.
+    pub fn stop_by_hand(&self, container: &str) {
+        if let Some(found) = self.machine().containers.get_mut(container) {
+            found.state.running = false;
+            found.state.exit_code = 137;
+        }
+        self.say(EngineEvent::Died {
+            container: container.to_owned(),
+            exit_code: 137,
+        });
+    }
+
+    /// Somebody removes a container by hand.
+    pub fn remove_by_hand(&self, container: &str) {
+        self.machine().containers.remove(container);
+        self.say(EngineEvent::Changed {
+            container: container.to_owned(),
+        });
+    }
+
     /// From now on a container answers, or does not.
     pub fn answer(&self, container: &str, answers: bool) {
         if let Some(found) = self.machine().containers.get_mut(container) {
@@ -196,6 +218,10 @@ impl SimulatedRuntime {
     }
 }
 
+#[expect(
+    clippy::panic,
+    reason = "that actions survive a panic can only be tried with one"
+)]
 async fn step(step: Step, cancel: &CancellationToken) -> Result<(), StepError> {
     match step {
         Step::Passes => Ok(()),
@@ -204,6 +230,7 @@ async fn step(step: Step, cancel: &CancellationToken) -> Result<(), StepError> {
             cancel.cancelled().await;
             Err(StepError::Interrupted)
         }
+        Step::Panics => panic!("a step panics, as a test asked for"),
     }
 }
 
@@ -368,8 +395,16 @@ impl Runtime for SimulatedRuntime {
             out_of_memory: false,
             restarts: 0,
             health: None,
+            image: job.image.to_owned(),
+            address: Some(address),
         };
         let Behaviour { answers, exits, .. } = machine.behaviour;
+        // A name is taken once: what an earlier try made under it gives way.
+        machine.containers.retain(|_, other| {
+            other.facts.deployment_id != job.deployment_id
+                || other.facts.attempt != job.attempt
+                || other.facts.service != job.service.name
+        });
         machine.containers.insert(
             id.clone(),
             SimulatedContainer {

@@ -59,6 +59,30 @@ impl Sentinels {
         watching.insert(deployment_id, Sentinel { stop, task });
     }
 
+    /// Watches whatever the journal says runs and nobody watches, such as after a sentinel ended in
+    /// a way that it never should; what is just being changed watches itself.
+    pub(crate) fn follow_all(&self, core: &Arc<Core>, is_busy: impl Fn(DeploymentId) -> bool) {
+        let running: Vec<DeploymentId> = core.journal.read(|state| {
+            let records = state.deployments.values().filter(|record| {
+                let current = record.current.as_ref();
+                current.is_some_and(|running| !running.is_stopped())
+            });
+            records.map(|record| record.deployment_id).collect()
+        });
+        for deployment_id in running {
+            if !is_busy(deployment_id) && !self.is_watched(deployment_id) {
+                tracing::warn!(%deployment_id, "nobody watched what runs; it is watched again");
+                self.follow(core, deployment_id);
+            }
+        }
+    }
+
+    fn is_watched(&self, deployment_id: DeploymentId) -> bool {
+        let watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        let sentinel = watching.get(&deployment_id);
+        sentinel.is_some_and(|sentinel| !sentinel.task.is_finished())
+    }
+
     /// Watches a deployment no longer; returns once its sentinel says nothing any more.
     pub(crate) async fn forget(&self, deployment_id: DeploymentId) {
         let watched = self

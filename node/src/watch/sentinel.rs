@@ -2,7 +2,7 @@
 
 use super::guard::{Guard, Standing};
 use crate::action::health::{Answer, Death, Question, ask, last_lines, question};
-use crate::action::recreate;
+use crate::action::{recreate, routes};
 use crate::core::{Core, Subject};
 use crate::journal::{DeploymentRecord, RunningRevision, RunningService, StepReport};
 use crate::runtime::{ContainerState, EngineEvent, RuntimeError};
@@ -299,10 +299,38 @@ impl Sentinel {
         if let Ok(Some(record)) = written {
             self.record = record;
         }
+        if self.guards[index].service.address != service.address {
+            self.has_moved(index, &service).await;
+        }
         if let Err(error) = self.core.runtime.start(&service.container).await {
             tracing::warn!(service = %service.name, %error, "a container that was made again did not start; this is tried again");
         }
         self.guards[index].service = service;
+    }
+
+    /// Its network was removed as well, so that it has another address now.
+    async fn has_moved(&mut self, index: usize, service: &RunningService) {
+        let Some(running) = &self.record.current else {
+            return;
+        };
+        let guard = &mut self.guards[index];
+        let has_health_check = guard.question == Question::Engine;
+        guard.question = question(
+            &guard.spec,
+            has_health_check,
+            service.address,
+            &running.ports,
+        );
+        let led = routes::of(running);
+        let deployment_id = self.subject.deployment_id;
+        if let Err(error) = self
+            .core
+            .routes
+            .set(&*self.core.runtime, deployment_id, led)
+            .await
+        {
+            tracing::warn!(%deployment_id, %error, "ports do not lead to the new container yet; this is tried again");
+        }
     }
 
     /// Reports where the revision stands when that is news.

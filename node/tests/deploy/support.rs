@@ -7,8 +7,8 @@ use shared::bus::local::LocalBus;
 use shared::bus::{Address, Bus, Subscription};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::{
-    DeployWork, LeasedPort, NodeReport, PortOffer, StatusReport, WorkAction, WorkItem, WorkRequest,
-    decode, encode,
+    AdoptWork, Assigned, Assignments, DeployWork, LeasedPort, NodeReport, PortOffer, StatusReport,
+    WorkAction, WorkItem, WorkRequest, decode, encode,
 };
 use shared::name::{DeploymentName, NodeName};
 use shared::source::{GitSource, GitUrl, Source};
@@ -41,6 +41,7 @@ pub(crate) struct Stage {
     held: Vec<LeasedPort>,
     fresh: Vec<u16>,
     reports: Arc<Mutex<Vec<StatusReport>>>,
+    said: Arc<Mutex<Vec<NodeReport>>>,
     /// How many reports were looked at.
     seen: usize,
     process: Option<(tokio::runtime::Runtime, CancellationToken)>,
@@ -71,7 +72,8 @@ impl Stage {
         let bus = LocalBus::new();
         bus.declare_work_queue(&name).await.unwrap();
         let reports = Arc::new(Mutex::new(Vec::new()));
-        listen(&bus, reports.clone()).await;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        listen(&bus, reports.clone(), said.clone()).await;
         let repository = dir.path().join("app.git");
         let mut stage = Self {
             bus,
@@ -83,6 +85,7 @@ impl Stage {
             held: Vec::new(),
             fresh: (0..4).map(|_| free_port()).collect(),
             reports,
+            said,
             seen: 0,
             process: None,
             repository,
@@ -238,6 +241,67 @@ impl Stage {
         }
     }
 
+    /// Tells the node that it should have the newest revision, or nothing.
+    pub(crate) async fn tell(&self, as_of: i64, status: Option<ApplicationStatus>) {
+        let assigned = status.map(|status| Assigned {
+            deployment_id: self.deployment_id,
+            deployment_name: DeploymentName::parse("app").unwrap(),
+            revision_id: self.revision_id,
+            revision: self.revision,
+            epoch: 1,
+            last_report_seq: 0,
+            status,
+            destroying: false,
+        });
+        let told = Assignments {
+            store: self.store,
+            node: self.settings.name.clone(),
+            as_of,
+            revisions: assigned.into_iter().collect(),
+        };
+        self.bus
+            .publish(
+                Address::Work(self.settings.name.clone()),
+                encode(&[WorkItem::Assignments(Box::new(told))]),
+            )
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the node said something.
+    pub(crate) async fn until_said(&self, is_it: impl Fn(&NodeReport) -> bool) {
+        let begun = Instant::now();
+        while !self.said.lock().unwrap().iter().any(&is_it) {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{:#?}",
+                self.said.lock().unwrap()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Orders the node to take up what it said of the newest revision.
+    pub(crate) async fn adopt(&mut self, running: &StatusReport) {
+        let facts = running.facts.clone();
+        self.send(WorkAction::Adopt(Box::new(AdoptWork {
+            commit: facts.commit,
+            image_digest: facts.image_digest,
+            content_hash: facts.content_hash.unwrap(),
+            spec: *facts.spec.unwrap(),
+            ports: facts.ports.unwrap(),
+            stopped: false,
+            given: 1,
+        })))
+        .await;
+    }
+
+    /// Ends the node between two instructions and throws its journal away.
+    pub(crate) fn lose_journal(&mut self) {
+        self.kill();
+        std::fs::remove_file(self.settings.state_dir.join("journal.redb")).unwrap();
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("127.0.0.1:{}", self.held[0].port)
     }
@@ -333,11 +397,16 @@ impl Drop for Stage {
     }
 }
 
-async fn listen(bus: &LocalBus, reports: Arc<Mutex<Vec<StatusReport>>>) {
+async fn listen(
+    bus: &LocalBus,
+    reports: Arc<Mutex<Vec<StatusReport>>>,
+    said: Arc<Mutex<Vec<NodeReport>>>,
+) {
     let mut deliveries = bus.consume(Subscription::Deployment, 100).await.unwrap();
     tokio::spawn(async move {
         while let Some(delivery) = deliveries.next().await {
             for report in decode::<NodeReport>(&delivery.body).unwrap() {
+                said.lock().unwrap().push(report.clone());
                 if let NodeReport::Status(report) = report {
                     reports.lock().unwrap().push(report);
                 }

@@ -6,8 +6,9 @@ use shared::bus::local::LocalBus;
 use shared::bus::{Address, Bus, Subscription};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::{
-    DeployWork, Heartbeat, LeasedPort, LogLine, LogSubject, NodeReport, PortOffer, StatusReport,
-    TelemetryItem, TelemetryTopic, WorkAction, WorkItem, WorkRequest, decode, encode,
+    Assigned, Assignments, DeployWork, Heartbeat, LeasedPort, LogLine, LogSubject, NodeReport,
+    PortOffer, StatusReport, TelemetryItem, TelemetryTopic, WorkAction, WorkItem, WorkRequest,
+    decode, encode,
 };
 use shared::name::{DeploymentName, NodeName, ServiceName};
 use shared::source::{GitSource, GitUrl, Source};
@@ -26,6 +27,7 @@ struct Said {
     lines: Vec<LogLine>,
     ends: Vec<(LogSubject, i64)>,
     heartbeats: Vec<Heartbeat>,
+    held: Vec<WorkId>,
 }
 
 /// One node and all around it.
@@ -109,7 +111,7 @@ impl Stage {
                         TelemetryItem::LogEnd { subject, lines } => {
                             said.ends.push((subject, lines))
                         }
-                        TelemetryItem::Holds(_) => {}
+                        TelemetryItem::Holds(holds) => said.held.extend(holds.work),
                     }
                 }
                 delivery.ack().await;
@@ -194,6 +196,73 @@ impl Stage {
             .publish(Address::Work(self.settings.name.clone()), body.to_vec())
             .await
             .unwrap();
+    }
+
+    /// Tells the node what it should have.
+    pub(crate) async fn tell(&self, as_of: i64, revisions: &[Assigned]) {
+        let told = self.picture(as_of, revisions);
+        self.bus
+            .publish(Address::Work(self.settings.name.clone()), encode(&[told]))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) fn picture(&self, as_of: i64, revisions: &[Assigned]) -> WorkItem {
+        WorkItem::Assignments(Box::new(Assignments {
+            store: self.store,
+            node: self.settings.name.clone(),
+            as_of,
+            revisions: revisions.to_vec(),
+        }))
+    }
+
+    /// The same, and waits until it is in force.
+    pub(crate) async fn tell_and_wait(&self, as_of: i64, revisions: &[Assigned]) {
+        let before = self.reconciled(as_of);
+        self.tell(as_of, revisions).await;
+        self.until("the picture is in force", |stage| {
+            (stage.reconciled(as_of) > before).then_some(())
+        })
+        .await;
+    }
+
+    fn reconciled(&self, as_of: i64) -> usize {
+        let is_it = |report: &&NodeReport| matches!(report, NodeReport::Reconciled(said) if said.as_of == as_of && said.store == self.store);
+        self.reports().iter().filter(is_it).count()
+    }
+
+    /// As of which picture it was said that nothing of a deployment is left.
+    pub(crate) fn removed(&self, deployment_id: DeploymentId) -> Vec<i64> {
+        let of_deployment = |report| match report {
+            NodeReport::Removed(removed) if removed.deployment_id == deployment_id => {
+                Some(removed.as_of)
+            }
+            _ => None,
+        };
+        self.reports()
+            .into_iter()
+            .filter_map(of_deployment)
+            .collect()
+    }
+
+    /// Of which revisions it was said that they are missing, and whether they can be adopted.
+    pub(crate) fn missing(&self) -> Vec<(RevisionId, bool)> {
+        let missing = |report| match report {
+            NodeReport::Missing(missing) => Some((missing.revision_id, missing.adoptable)),
+            _ => None,
+        };
+        self.reports().into_iter().filter_map(missing).collect()
+    }
+
+    /// Which work the node said that it holds.
+    pub(crate) fn held(&self) -> Vec<WorkId> {
+        self.said.lock().unwrap().held.clone()
+    }
+
+    /// Ends the node and throws its journal away.
+    pub(crate) async fn lose_journal(&mut self) {
+        self.stop().await;
+        std::fs::remove_file(self.settings.state_dir.join("journal.redb")).unwrap();
     }
 
     pub(crate) fn reports(&self) -> Vec<NodeReport> {
@@ -319,6 +388,8 @@ pub(crate) struct App {
     pub(crate) epoch: i32,
     pub(crate) held: Vec<LeasedPort>,
     pub(crate) fresh: Vec<u16>,
+    /// Which of the node's placements it is.
+    pub(crate) given: i64,
 }
 
 impl App {
@@ -330,6 +401,7 @@ impl App {
             epoch: 1,
             held: Vec::new(),
             fresh: vec![3000, 3001, 3002],
+            given: 0,
         }
     }
 
@@ -367,9 +439,23 @@ impl App {
                 commit: None,
                 method: None,
                 ports,
-                given: 0,
+                given: self.given,
             }),
         )
+    }
+
+    /// As a picture names it.
+    pub(crate) fn assigned(&self, status: ApplicationStatus) -> Assigned {
+        Assigned {
+            deployment_id: self.deployment_id,
+            deployment_name: DeploymentName::parse("app").unwrap(),
+            revision_id: self.revision_id,
+            revision: self.revision,
+            epoch: self.epoch,
+            last_report_seq: 0,
+            status,
+            destroying: false,
+        }
     }
 
     pub(crate) fn work(&self, stage: &Stage, action: WorkAction) -> WorkRequest {

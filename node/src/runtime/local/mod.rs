@@ -238,6 +238,10 @@ impl Runtime for LocalRuntime {
                     docker::Health::Healthy => EngineHealth::Healthy,
                     docker::Health::Unhealthy { .. } => EngineHealth::Unhealthy,
                 }),
+                image: found.image,
+                address: found
+                    .address
+                    .filter(|_| self.exposure() == Exposure::Forwarded),
             }))
     }
 
