@@ -37,7 +37,7 @@ struct Lane {
 /// What a lane takes one after the other.
 enum Turn {
     /// Journalled work.
-    Work(WorkEntry),
+    Work(Box<WorkEntry>),
     /// Something else that must not happen beside work for the same deployment.
     Between(Between),
 }
@@ -64,7 +64,7 @@ impl Lanes {
         {
             under_way.cancel.cancel();
         }
-        lane.waiting.push_back(Turn::Work(entry));
+        lane.waiting.push_back(Turn::Work(Box::new(entry)));
         if is_new {
             core.tasks
                 .spawn(self.clone().drive(core.clone(), deployment_id));
@@ -107,7 +107,7 @@ impl Lanes {
     async fn drive(self, core: Arc<Core>, deployment_id: DeploymentId) {
         while let Some((turn, cancel)) = self.next(&core, deployment_id) {
             match turn {
-                Turn::Work(entry) => until_it_ends(&core, entry, &cancel).await,
+                Turn::Work(entry) => until_it_ends(&core, *entry, &cancel).await,
                 Turn::Between(Between { job, done }) => {
                     let job = core.tasks.spawn(job);
                     let outcome = job.await.unwrap_or_else(|error| {

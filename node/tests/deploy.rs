@@ -232,7 +232,7 @@ async fn what_runs_is_taken_up_after_the_journal_was_deleted() {
     let running = stage.until(S::Running).await;
     stage.lose_journal();
     stage.start().await;
-    stage.tell(0, Some(S::Running)).await;
+    stage.tell(1, Some(S::Running)).await;
     stage
         .until_said(|said| matches!(said, NodeReport::Missing(missing) if missing.adoptable))
         .await;
@@ -255,7 +255,7 @@ async fn what_no_picture_names_goes_without_a_trace() {
     stage.commit(&[("Dockerfile", WEB), ("index.html", "one\n")]);
     stage.deploy().await;
     stage.until(S::Running).await;
-    stage.tell(0, None).await;
+    stage.tell(1, None).await;
     stage
         .until_said(|said| matches!(said, NodeReport::Removed(_)))
         .await;

@@ -177,7 +177,7 @@ impl Stage {
             commit: None,
             method: None,
             ports,
-            given: 0,
+            given: i64::from(self.revision),
         }))
         .await;
     }
