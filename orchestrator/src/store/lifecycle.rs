@@ -1,7 +1,7 @@
 //! Starting, stopping, restarting and destroying: the wish, and the work requests that follow from it.
 
 use super::cancel::Acting;
-use super::column::{JsonText, now};
+use super::column::{JsonText, WorkKind, now};
 use super::entity::deployment;
 use super::ledger::{Because, Standing, standings_of};
 use super::report::deployment_free_names;
@@ -82,8 +82,11 @@ impl Store {
         let whole = services.is_empty();
         let asked_before = whole
             && deployment.desired_state == DesiredState::Stopped
-            && stop_is_on_its_way(&tx, id).await?;
-        let stands_still = |acted: &Standing| whole && acted.status == ApplicationStatus::Stopped;
+            && is_on_its_way(&tx, id, &[WorkKind::Stop]).await?;
+        // What stands still now, and was asked to start before, would not for long.
+        let is_to_start = is_on_its_way(&tx, id, &[WorkKind::Start, WorkKind::Restart]).await?;
+        let stands_still =
+            |acted: &Standing| whole && acted.status == ApplicationStatus::Stopped && !is_to_start;
         if let Some(acted) = revisions
             .acting
             .as_ref()
@@ -284,10 +287,16 @@ struct Unfinished {
     count: i64,
 }
 
-/// Whether a node was asked to stop the deployment and has not come to the end of that.
-async fn stop_is_on_its_way(tx: &Tx<'_>, id: DeploymentId) -> Result<bool, StoreError> {
+/// Whether a node was asked for one of these and has not come to the end of that.
+async fn is_on_its_way(
+    tx: &Tx<'_>,
+    id: DeploymentId,
+    kinds: &[WorkKind],
+) -> Result<bool, StoreError> {
     let select = tx
-        .sql("SELECT COUNT(*) AS count FROM work_requests WHERE finished_at IS NULL AND kind = 'STOP' AND deployment_id = ")
+        .sql("SELECT COUNT(*) AS count FROM work_requests WHERE finished_at IS NULL AND kind IN ")
+        .list(kinds.iter().copied())
+        .push(" AND deployment_id = ")
         .bind(id);
     let rows: Vec<Unfinished> = select.all(&**tx).await?;
     Ok(rows.iter().any(|row| row.count > 0))

@@ -79,6 +79,22 @@ both! {
         assert_eq!(stage.published().await[0].action, WorkAction::Restart(all()));
     }
 
+    async fn a_stop_after_a_start_that_is_on_its_way_is_an_order_too(stage: Stage) {
+        let node = stage.node("n1").await;
+        let (id, _) = stage.running("demo", &node).await;
+        stage.commands.stop(id, Vec::new()).await.unwrap();
+        let stop = stage.published().await.remove(0);
+        stage.store.reports_apply(&[next(&stop, &node, 6, S::Stopped)]).await.unwrap();
+        stage.store.work_finished(&[WorkReceipt { node: node.name.clone(), work_id: stop.id }]).await.unwrap();
+        stage.commands.restart(id, Vec::new()).await.unwrap();
+        assert_eq!(stage.deployment(id).await.status.status, S::Stopped, "its node has not begun");
+        stage.commands.stop(id, Vec::new()).await.unwrap();
+        stage.commands.stop(id, Vec::new()).await.unwrap();
+        let work = stage.published().await;
+        let actions: Vec<_> = work.iter().map(|work| &work.action).collect();
+        assert_eq!(actions, [&WorkAction::Restart(all()), &WorkAction::Stop(all())]);
+    }
+
     async fn single_services_by_their_names(stage: Stage) {
         let node = stage.node("n1").await;
         let deployment = stage.create("demo").await;
