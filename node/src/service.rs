@@ -89,6 +89,37 @@ impl Node {
             Ok(opened) => opened?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+        Ok(Self::over(settings, state_dir, journal, runtime, bus, stop))
+    }
+
+    /// One life of a node over another world, with a journal in memory that outlives it. The state
+    /// directory holds only the files of actions and must be this life's own.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    #[cfg(feature = "simulation")]
+    pub fn start_simulated(
+        settings: NodeSettings,
+        bus: Arc<dyn Bus>,
+        runtime: Arc<dyn Runtime>,
+        disk: crate::journal::SimulatedDisk,
+        gate: Arc<dyn shared::simulation::Gate>,
+        stop: CancellationToken,
+    ) -> Result<Service, StartError> {
+        settings.validate()?;
+        let state_dir = StateDir::open(&settings.state_dir)?;
+        let journal = Journal::simulated(disk, gate)?;
+        Ok(Self::over(settings, state_dir, journal, runtime, bus, stop))
+    }
+
+    fn over(
+        settings: NodeSettings,
+        state_dir: StateDir,
+        journal: Journal,
+        runtime: Arc<dyn Runtime>,
+        bus: Arc<dyn Bus>,
+        stop: CancellationToken,
+    ) -> Service {
         let (engine, engine_state) = watch::channel(EngineState::Unknown);
         let (log_lines_out, log_lines) = mpsc::channel(QUEUE_LIMIT);
         let slots = Arc::new(Semaphore::new(
@@ -110,12 +141,12 @@ impl Node {
             tasks: TaskTracker::new(),
             stop,
         };
-        Ok(Service {
+        Service {
             core: Arc::new(core),
             bus,
             engine,
             log_lines,
-        })
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const CACHE_BYTES: usize = 1 << 20;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// A table of the file. Keys sort in the order that matters to each; values are JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Room {
     Work,
     Done,
@@ -80,6 +80,58 @@ pub(super) enum Order {
     Write(Commit),
     /// Write what came before, close the file and say so.
     Close(oneshot::Sender<()>),
+}
+
+/// What the writer of a journal takes and says.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    /// The number after the last report that is on the disk.
+    pub(super) durable_reports: watch::Sender<u64>,
+    /// Why nothing can be written now.
+    pub(super) trouble: watch::Sender<Option<String>>,
+}
+
+/// Changes that are written together, and whether the file is closed after them.
+pub(super) struct Batch {
+    pub(super) commits: Vec<Commit>,
+    pub(super) close: Option<oneshot::Sender<()>>,
+}
+
+impl Writer {
+    /// The order that came first, with everything that waits behind it.
+    pub(super) fn batch(&mut self, first: Order) -> Batch {
+        let mut batch = Batch {
+            commits: Vec::new(),
+            close: None,
+        };
+        let mut next = Some(first);
+        while let Some(order) = next {
+            match order {
+                Order::Write(commit) => batch.commits.push(commit),
+                Order::Close(closed) => {
+                    batch.close = Some(closed);
+                    break;
+                }
+            }
+            next = self.orders.try_recv().ok();
+        }
+        batch
+    }
+
+    /// Says that these changes are safe, to everybody who waits for it.
+    pub(super) fn written(&self, commits: Vec<Commit>) {
+        self.trouble
+            .send_if_modified(|known| known.take().is_some());
+        if let Some(reports_until) = commits.last().map(|commit| commit.reports_until) {
+            self.durable_reports
+                .send_if_modified(|until| std::mem::replace(until, reports_until) != reports_until);
+        }
+        for done in commits.into_iter().filter_map(|commit| commit.done) {
+            // A caller that was cancelled no longer waits for the answer.
+            let _ = done.send(());
+        }
+    }
 }
 
 /// One row as it was read.
@@ -152,28 +204,11 @@ impl Disk {
 }
 
 /// Writes what is sent until it is told to close or every sender is gone.
-pub(super) fn run(
-    mut disk: Disk,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    durable_reports: &watch::Sender<u64>,
-    trouble: &watch::Sender<Option<String>>,
-) {
-    while let Some(first) = orders.blocking_recv() {
-        let mut commits = Vec::new();
-        let mut close = None;
-        let mut next = Some(first);
-        while let Some(order) = next {
-            match order {
-                Order::Write(commit) => commits.push(commit),
-                Order::Close(closed) => {
-                    close = Some(closed);
-                    break;
-                }
-            }
-            next = orders.try_recv().ok();
-        }
+pub(super) fn run(mut disk: Disk, mut writer: Writer) {
+    while let Some(first) = writer.orders.blocking_recv() {
+        let Batch { commits, close } = writer.batch(first);
         shared::fail_point!("node::journal::before_write");
-        write_until_safe(&mut disk, commits, durable_reports, trouble);
+        write_until_safe(&mut disk, commits, &writer);
         if let Some(closed) = close {
             drop(disk);
             // Whoever asked may have gone: the file is closed all the same.
@@ -183,15 +218,11 @@ pub(super) fn run(
     }
 }
 
-fn write_until_safe(
-    disk: &mut Disk,
-    mut commits: Vec<Commit>,
-    durable_reports: &watch::Sender<u64>,
-    trouble: &watch::Sender<Option<String>>,
-) {
-    let Some(reports_until) = commits.last().map(|commit| commit.reports_until) else {
+fn write_until_safe(disk: &mut Disk, mut commits: Vec<Commit>, writer: &Writer) {
+    if commits.is_empty() {
         return;
-    };
+    }
+    let trouble = &writer.trouble;
     let ops: Vec<Op> = commits
         .iter_mut()
         .flat_map(|commit| std::mem::take(&mut commit.ops))
@@ -213,13 +244,7 @@ fn write_until_safe(
         }
         std::thread::sleep(RETRY);
     }
-    trouble.send_if_modified(|known| known.take().is_some());
-    durable_reports
-        .send_if_modified(|until| std::mem::replace(until, reports_until) != reports_until);
-    for done in commits.into_iter().filter_map(|commit| commit.done) {
-        // A caller that was cancelled no longer waits for the answer.
-        let _ = done.send(());
-    }
+    writer.written(commits);
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -9,12 +9,16 @@ mod disk;
 mod draft;
 mod picture;
 mod record;
+#[cfg(feature = "simulation")]
+mod simulated;
 
 pub use draft::{Acceptance, Draft, StepReport};
 pub use picture::given;
 pub use record::{Attempt, DeploymentRecord, RunningRevision, RunningService, Standing, WorkEntry};
+#[cfg(feature = "simulation")]
+pub use simulated::SimulatedDisk;
 
-use disk::{Commit, Disk, Order, Room};
+use disk::{Commit, Disk, Order, Room, Row, Writer};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::NodeReport;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -94,22 +98,36 @@ impl Journal {
     /// [`JournalError`] when the file cannot be used or does not read.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let mut disk = Disk::open(path)?;
-        let state = load(&mut disk)?;
+        let (journal, writer) = Self::over(load(|room| disk.rows(room))?);
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || disk::run(disk, writer))
+            .map_err(|error| JournalError::File(redb::Error::Io(error)))?;
+        Ok(journal)
+    }
+
+    /// A journal that remembers `state`, and what whoever writes it needs.
+    fn over(state: State) -> (Self, Writer) {
         let (orders, waiting) = mpsc::unbounded_channel();
         let (durable, durable_reports) = watch::channel(state.next_report);
         let (trouble_out, trouble) = watch::channel(None);
-        std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || disk::run(disk, waiting, &durable, &trouble_out))
-            .map_err(|error| JournalError::File(redb::Error::Io(error)))?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                orders,
-                durable_reports,
-                trouble,
-            }),
-        })
+        let shared = Shared {
+            state: Mutex::new(state),
+            orders,
+            durable_reports,
+            trouble,
+        };
+        let writer = Writer {
+            orders: waiting,
+            durable_reports: durable,
+            trouble: trouble_out,
+        };
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            writer,
+        )
     }
 
     /// Looks at what is remembered. Short: nothing else can look or change meanwhile.
@@ -221,36 +239,38 @@ impl State {
     }
 }
 
-fn load(disk: &mut Disk) -> Result<State, JournalError> {
+fn load(
+    mut rows: impl FnMut(Room) -> Result<Vec<Row>, JournalError>,
+) -> Result<State, JournalError> {
     let mut state = State::default();
-    for (key, value) in disk.rows(Room::Work)? {
+    for (key, value) in rows(Room::Work)? {
         state.work.insert(number(&key), parse("work", &value)?);
     }
-    for (key, value) in disk.rows(Room::Done)? {
+    for (key, value) in rows(Room::Done)? {
         let id = parse("done", &value)?;
         state.done.insert(number(&key), id);
         state.done_ids.insert(id);
     }
-    for (key, value) in disk.rows(Room::Reports)? {
+    for (key, value) in rows(Room::Reports)? {
         state
             .reports
             .insert(number(&key), parse("reports", &value)?);
     }
-    for (_, value) in disk.rows(Room::Standings)? {
+    for (_, value) in rows(Room::Standings)? {
         let (revision_id, standing) = parse("standings", &value)?;
         state.standings.insert(revision_id, standing);
     }
-    for (_, value) in disk.rows(Room::Deployments)? {
+    for (_, value) in rows(Room::Deployments)? {
         let record: DeploymentRecord = parse("deployments", &value)?;
         state.deployments.insert(record.deployment_id, record);
     }
-    for (_, value) in disk.rows(Room::Destroyed)? {
+    for (_, value) in rows(Room::Destroyed)? {
         state.destroyed.insert(parse("destroyed", &value)?);
     }
-    for (_, value) in disk.rows(Room::Leaving)? {
+    for (_, value) in rows(Room::Leaving)? {
         state.leaving.insert(parse("leaving", &value)?);
     }
-    for (key, value) in disk.rows(Room::Meta)? {
+    for (key, value) in rows(Room::Meta)? {
         if key == draft::STORE_KEY {
             state.store = Some(parse("meta", &value)?);
         }
