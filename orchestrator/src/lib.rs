@@ -97,6 +97,18 @@ impl Orchestrator {
         stop: CancellationToken,
     ) -> Result<(Self, Service), StartError> {
         let store = Store::open(&settings.database_url, &stop).await?;
+        Ok(Self::on(store, settings, bus, stop))
+    }
+
+    /// The same over a database that is open already, such as one of a simulation. The URL of the
+    /// settings is not used.
+    #[must_use]
+    pub fn on(
+        store: Store,
+        settings: Settings,
+        bus: Arc<dyn Bus>,
+        stop: CancellationToken,
+    ) -> (Self, Service) {
         let wake = Arc::new(Wake::default());
         let (events, recorded) = EventSink::channel();
         let watch = Watch::new(store.clone(), Arc::clone(&bus));
@@ -116,12 +128,10 @@ impl Orchestrator {
             bus: Arc::clone(&bus),
         };
         let service = Service::new(settings, store, bus, wake, events, recorded, watch, stop);
-        Ok((
-            Self {
-                inner: Arc::new(inner),
-            },
-            service,
-        ))
+        let orchestrator = Self {
+            inner: Arc::new(inner),
+        };
+        (orchestrator, service)
     }
 
     /// What people may ask for.

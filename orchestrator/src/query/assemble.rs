@@ -4,9 +4,9 @@ use super::belongings::lease;
 use crate::error::CommandError;
 use crate::store::column::LeaseState;
 use crate::store::entity::{deployment, node, port_lease, revision};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Transaction};
 use crate::view::{DeploymentView, GitWatchView, PortLeaseView};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Select};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Select};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::source::Source;
 use shared::status::{DesiredState, RevisionStanding, derive_deployment_status};
@@ -35,10 +35,7 @@ pub(super) async fn views(
 }
 
 impl Parts {
-    async fn load(
-        db: &DatabaseTransaction,
-        rows: &[deployment::Model],
-    ) -> Result<Self, StoreError> {
+    async fn load(db: &Transaction, rows: &[deployment::Model]) -> Result<Self, StoreError> {
         if rows.is_empty() {
             return Ok(Self::default());
         }

@@ -79,7 +79,7 @@ async fn open_once(backend: DbBackend, options: ConnectOptions) -> Result<Store,
     let incarnation = prepare(&db).await?;
     Ok(Store {
         inner: Arc::new(Inner {
-            db,
+            db: db.into(),
             backend,
             incarnation,
             writer: Mutex::new(()),

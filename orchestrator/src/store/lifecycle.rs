@@ -294,8 +294,8 @@ async fn is_on_its_way(
     kinds: &[WorkKind],
 ) -> Result<bool, StoreError> {
     let select = tx
-        .sql("SELECT COUNT(*) AS count FROM work_requests WHERE finished_at IS NULL AND kind IN ")
-        .list(kinds.iter().copied())
+        .sql("SELECT COUNT(*) AS count FROM work_requests WHERE finished_at IS NULL AND kind")
+        .one_of(kinds.iter().copied())
         .push(" AND deployment_id = ")
         .bind(id);
     let rows: Vec<Unfinished> = select.all(&**tx).await?;

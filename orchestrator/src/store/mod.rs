@@ -14,6 +14,7 @@ mod cancel;
 mod claim;
 pub(crate) mod column;
 mod connect;
+mod connection;
 mod create;
 mod dead_letter;
 mod dispatch;
@@ -29,9 +30,13 @@ mod missing;
 mod moves;
 mod node;
 mod offer;
+#[cfg(feature = "simulation")]
+mod picture;
 mod placement;
 mod report;
 mod revise;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod sql;
 mod work;
 mod work_lease;
@@ -47,15 +52,20 @@ pub use git_poll::{DuePoll, PollOutcome, PollsRecorded};
 pub use missing::MissingTaken;
 pub use moves::Moves;
 pub use node::HeartbeatsApplied;
+#[cfg(feature = "simulation")]
+pub use picture::{DeploymentRow, EventRow, LeaseRow, NodeRow, Picture, RevisionRow, WorkRow};
 pub use report::{Ignored, ReportsApplied};
 pub use revise::{NewRevision, RollbackTo};
 pub(crate) use work::WORK_LEASE;
 pub use work::{PublishableWork, WorkAnswers};
 pub use work_lease::WorkTakenBack;
+#[cfg(feature = "simulation")]
+pub use simulated::SimulatedDatabase;
 
+pub(crate) use connection::{Connection, Transaction};
 use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
-    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    AccessMode, ConnectionTrait, DbBackend, IsolationLevel, SqliteTransactionMode,
+    TransactionOptions,
 };
 use shared::id::StoreIncarnation;
 use sql::Sql;
@@ -73,7 +83,7 @@ pub struct Store {
 }
 
 struct Inner {
-    db: DatabaseConnection,
+    db: Connection,
     backend: DbBackend,
     incarnation: StoreIncarnation,
     // SQLite has one writer at a time. Waiting here, in order of arrival, instead of in the
@@ -111,12 +121,12 @@ impl Store {
     }
 
     /// For reading outside a transaction.
-    pub(crate) fn reader(&self) -> &DatabaseConnection {
+    pub(crate) fn reader(&self) -> &Connection {
         &self.inner.db
     }
 
     /// For reading several times what was true at one moment.
-    pub(crate) async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
+    pub(crate) async fn snapshot(&self) -> Result<Transaction, StoreError> {
         let options = match self.inner.backend {
             DbBackend::Postgres => TransactionOptions {
                 isolation_level: Some(IsolationLevel::RepeatableRead),
@@ -129,7 +139,7 @@ impl Store {
                 ..Default::default()
             },
         };
-        Ok(self.inner.db.begin_with_options(options).await?)
+        Ok(connection::begin(&self.inner.db, options).await?)
     }
 
     /// An empty statement in the dialect of this database.
@@ -147,14 +157,14 @@ impl Store {
                     sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                     ..Default::default()
                 };
-                let tx = self.inner.db.begin_with_options(options).await?;
+                let tx = connection::begin(&self.inner.db, options).await?;
                 Ok(Tx {
                     tx,
                     _turn: Some(turn),
                 })
             }
             _ => Ok(Tx {
-                tx: self.inner.db.begin().await?,
+                tx: connection::begin(&self.inner.db, TransactionOptions::default()).await?,
                 _turn: None,
             }),
         }
@@ -164,7 +174,7 @@ impl Store {
 /// A transaction that writes; dropped without [`Tx::commit`] it changes nothing.
 pub(crate) struct Tx<'store> {
     // Before the turn: what ends first is the transaction.
-    tx: DatabaseTransaction,
+    tx: Transaction,
     _turn: Option<MutexGuard<'store, ()>>,
 }
 
@@ -180,7 +190,7 @@ impl Tx<'_> {
 }
 
 impl std::ops::Deref for Tx<'_> {
-    type Target = DatabaseTransaction;
+    type Target = Transaction;
 
     fn deref(&self) -> &Self::Target {
         &self.tx

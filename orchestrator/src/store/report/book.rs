@@ -119,6 +119,9 @@ impl Book {
             self.effects.pictures_due.extend(node_id);
             return false;
         };
+        if is_unfenced() {
+            return report.status.is_reported_by_nodes();
+        }
         let reason = if report.epoch < standing.epoch {
             self.effects.pictures_due.extend(node_id);
             &mut self.ignored.stale_epoch
@@ -165,7 +168,7 @@ impl Book {
             if waited.remove(&seq) {
                 self.effects.unpark.push((standing.id, standing.epoch, seq));
             }
-            if seq < next {
+            if seq < next && !is_unfenced() {
                 self.ignored.duplicate += 1;
             } else {
                 standing.last_report_seq = seq;
@@ -380,6 +383,15 @@ impl Book {
             self.effects.services.insert(standing.id, Vec::new());
         }
     }
+}
+
+/// Whether a simulated world has broken the rule that stale and repeated reports change nothing.
+fn is_unfenced() -> bool {
+    #[cfg(feature = "simulation")]
+    if shared::simulation::is_broken(shared::simulation::Rule::Fence) {
+        return true;
+    }
+    false
 }
 
 /// A text from a node as it may be kept: cut at a character, without the NUL that Postgres refuses.
