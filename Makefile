@@ -62,6 +62,11 @@ sdl: ## Write schema/schema.graphql from the code
 	@$(CARGO) run --quiet --locked --bin longshore -- sdl > schema/schema.graphql.new
 	@mv schema/schema.graphql.new schema/schema.graphql
 
+.PHONY: simulate
+simulate: ## Run the control plane in bad weather: SEEDS=10000 of them, or SEED=123 alone with its trace
+	@$(CARGO) run --quiet --profile simulate --locked -p simulation -- \
+	  $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
 .PHONY: bench-deploy
 bench-deploy: ## Time a deploy against the same steps by hand (see bench/)
 	@scripts/install.sh up
