@@ -21,10 +21,6 @@ use tokio_util::task::TaskTracker;
 
 /// The shortest and the longest pause before the next attempt.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
-/// How long a broker is left alone that was away. When it starts it elects a leader for each of its
-/// quorum queues, within a second; a client that asks for one before leaves that queue without a
-/// leader for good (seen with RabbitMQ 3.10 after each of its ends, rabbitmq/ra#179).
-const SETTLE: Duration = Duration::from_secs(2);
 /// How often a connection that says nothing is looked at; lapin does not announce every loss.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -176,13 +172,11 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let stop = self.stop.clone();
-        let mut settle = Duration::ZERO;
         while !stop.is_cancelled() {
             let opened = tokio::select! {
                 () = stop.cancelled() => break,
-                opened = self.open(settle) => opened,
+                opened = self.open() => opened,
             };
-            settle = SETTLE;
             let reason = match opened {
                 Ok(session) => self.stay(session).await,
                 Err(error) => error,
@@ -208,8 +202,7 @@ impl Supervisor {
         self.state.send_replace(LinkState::Down(error));
     }
 
-    /// Connects, and declares what is used after `settle`.
-    async fn open(&self, settle: Duration) -> Result<Session, BusError> {
+    async fn open(&self) -> Result<Session, BusError> {
         let tls = self
             .endpoint
             .tls_config()
@@ -240,7 +233,6 @@ impl Supervisor {
             connection: Arc::new(connection),
             lost: CancellationToken::new(),
         };
-        tokio::time::sleep(settle).await;
         self.topology.declare(&session).await?;
         Ok(session)
     }
