@@ -59,22 +59,21 @@ impl Engine {
         let _choosing = self.networks().lock().await;
         let existing = self.list_networks(None).await?;
         let ours = |network: &&ClientNetwork| is_of(network, order.deployment, &order.node);
-        if let Some(network) = existing.iter().find(ours).and_then(read_network) {
-            return Ok(network);
-        }
-        let mut name = labels::network_name(order.deployment);
-        if existing
+        // There may be two: one that the engine was still making for a process that was killed meanwhile
+        // shows up late, and was begun before the one that is in use.
+        let newest = existing
             .iter()
-            .any(|network| network.name.as_deref() == Some(&name))
-        {
-            // Another node on this engine has the deployment too: it is moving.
-            name = format!("{name}-{}", order.node);
+            .filter(ours)
+            .max_by_key(|network| network.created);
+        if let Some(network) = newest.and_then(read_network) {
+            return Ok(network);
         }
         let taken: Vec<Ipv4Net> = existing.iter().flat_map(subnets).collect();
         for subnet in free_subnets(order.pool, &taken).take(ATTEMPTS) {
             let Some(gateway) = subnet.hosts().next() else {
                 continue;
             };
+            let name = name(order, subnet);
             let request = create_request(&name, order, subnet, gateway);
             let created = self
                 .call(DOING, SLOW, |docker| async move {
@@ -214,6 +213,17 @@ impl Engine {
     }
 }
 
+/// Of this deployment and this subnet: the engine takes a name twice, and then starts nothing on
+/// either network, but a subnet only once. So a network that shows up late, or another node's on the
+/// same engine, has a name of its own.
+fn name(order: &NetworkOrder, subnet: Ipv4Net) -> String {
+    format!(
+        "{}-{}",
+        labels::network_name(order.deployment),
+        subnet.addr()
+    )
+}
+
 fn create_request(
     name: &str,
     order: &NetworkOrder,
@@ -318,6 +328,18 @@ mod tests {
 
     fn net(text: &str) -> Ipv4Net {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn two_networks_never_have_one_name() {
+        let order = NetworkOrder {
+            deployment: DeploymentId::new(),
+            node: NodeName::parse("n1").unwrap(),
+            pool: net("10.201.0.0/16"),
+        };
+        let named = |subnet| name(&order, net(subnet));
+        assert!(named("10.201.0.16/28").ends_with("-10.201.0.16"));
+        assert_ne!(named("10.201.0.16/28"), named("10.201.0.32/28"));
     }
 
     #[test]

@@ -43,6 +43,33 @@ async fn a_network_is_made_once_and_its_subnet_is_used_again() {
     }
 }
 
+/// An engine goes on making a network for a process that was killed, and the next one makes another.
+#[tokio::test]
+async fn of_two_networks_the_newest_is_used_and_both_are_removed() {
+    let fixture = Fixture::new().await;
+    let first = fixture.network().await;
+    let second = format!("longshore-second-{}", fixture.deployment);
+    let labels = [
+        format!("longshore.deployment={}", fixture.deployment),
+        format!("longshore.node={}", fixture.node),
+    ];
+    let made = std::process::Command::new("docker")
+        .args(["network", "create", "--subnet", "10.234.79.0/28"])
+        .args(labels.iter().flat_map(|label| ["--label", label]))
+        .arg(&second)
+        .status();
+    assert!(made.unwrap().success());
+    assert_ne!(first.name, second);
+    assert_eq!(fixture.network().await.name, second);
+    assert_eq!(
+        fixture
+            .engine
+            .network_remove(fixture.deployment, &fixture.node)
+            .await,
+        Ok(2)
+    );
+}
+
 #[tokio::test]
 async fn a_pool_that_is_used_up_is_said() {
     let (one, other) = (Fixture::new().await, Fixture::new().await);
