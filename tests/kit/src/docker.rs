@@ -143,23 +143,28 @@ pub fn made_by(engine: Option<&str>, node: &str, kind: &str) -> Vec<(String, Str
 
 /// Removes what a node made, after a test that failed; what does not go is shown.
 pub fn remove_made_by(node: &str) {
-    let engine = None;
-    let remove = |arguments: &[&str]| {
+    // All at once: the command line removes many side by side.
+    let remove = |kind: &[&str], ids: Vec<String>| {
+        if ids.is_empty() {
+            return;
+        }
         let output = std::process::Command::new("docker")
-            .args(arguments)
+            .args(kind)
+            .args(&ids)
             .output();
         if !output.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!("docker {arguments:?}: {output:?}");
+            eprintln!("docker {kind:?}: {output:?}");
         }
     };
-    for container in containers_of(engine, node) {
-        let id = container["Id"].as_str().unwrap_or("");
-        remove(&["rm", "--force", "--volumes", id]);
-    }
-    for (id, _) in made_by(engine, node, "network") {
-        remove(&["network", "rm", &id]);
-    }
-    for (id, _) in made_by(engine, node, "image") {
-        remove(&["image", "rm", "--force", &id]);
-    }
+    let ids = |made: Vec<(String, String)>| made.into_iter().map(|(id, _)| id).collect();
+    let containers = containers_of(None, node);
+    let containers = containers
+        .iter()
+        .filter_map(|container| container["Id"].as_str().map(str::to_owned));
+    remove(&["rm", "--force", "--volumes"], containers.collect());
+    remove(&["network", "rm"], ids(made_by(None, node, "network")));
+    remove(
+        &["image", "rm", "--force"],
+        ids(made_by(None, node, "image")),
+    );
 }
