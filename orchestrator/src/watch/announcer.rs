@@ -8,11 +8,15 @@ use shared::bus::{Address, Bus, BusError, Subscription};
 use shared::id::OrchestratorId;
 use shared::message::{Announcement, decode, encode};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How many announcements wait to be sent to other orchestrators before some are left out. What
 /// they miss their followers read from the store.
 const BACKLOG: usize = 4096;
+
+/// How long after the stop changes are still announced, at most; it ends once nobody can record any.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many messages of other orchestrators are under way to us.
 const PREFETCH: u16 = 256;
@@ -48,7 +52,7 @@ impl Announcer {
         let Self {
             hub,
             bus,
-            recorded,
+            mut recorded,
             me,
         } = self;
         let others = bus.consume(Subscription::Events, PREFETCH).await?;
@@ -57,15 +61,18 @@ impl Announcer {
             ..BatchOptions::default()
         };
         let out = Batcher::start(bus, Address::Events, options);
-        let telling = tell(recorded, &hub, &out, me);
         let hearing = hear(others, &hub, me);
+        let telling = tell(&mut recorded, &hub, &out, me);
         let _ = stop.run_until_cancelled(join(telling, hearing)).await;
+        // Requests and transactions that are under way still record something: others shall hear of it.
+        let rest = tell(&mut recorded, &hub, &out, me);
+        let _ = tokio::time::timeout(LAST_WORDS, rest).await;
         Ok(())
     }
 }
 
 async fn tell(
-    mut recorded: RecordedEvents,
+    recorded: &mut RecordedEvents,
     hub: &Hub,
     out: &Batcher<Announcement>,
     me: OrchestratorId,

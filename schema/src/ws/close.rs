@@ -56,7 +56,7 @@ impl Close {
             Self::InitTwice => "Too many initialisation requests".to_owned(),
             Self::TooLarge => format!("A message has at most {} bytes", super::MESSAGE_LIMIT),
             Self::Unresponsive(what) => (*what).to_owned(),
-            Self::GoingAway => "The server is stopping; connect again shortly".to_owned(),
+            Self::GoingAway => "The server is stopping: connect again".to_owned(),
         }
     }
 

@@ -38,10 +38,31 @@ impl Server {
     /// A server whose engine answers but does nothing by itself.
     pub(crate) async fn without_loops(bus: LocalBus, metrics: Metrics) -> (Self, Service) {
         let data = tempfile::tempdir().unwrap();
+        Self::at(([127, 0, 0, 1], 0).into(), data, bus, metrics).await
+    }
+
+    /// The next process on the same database and port, once this one has ended.
+    pub(crate) async fn restarted(mut self) -> Self {
+        self.stop.cancel();
+        while self.services.join_next().await.is_some() {}
+        let (bus, metrics) = (LocalBus::new(), Metrics::detached());
+        let (mut server, service) = Self::at(self.address, self._data, bus, metrics).await;
+        server
+            .services
+            .spawn(async { service.run().await.unwrap() });
+        server
+    }
+
+    async fn at(
+        listen: SocketAddr,
+        data: TempDir,
+        bus: LocalBus,
+        metrics: Metrics,
+    ) -> (Self, Service) {
         let stop = CancellationToken::new();
         let (orchestrator, service) = engine(&data, bus, &stop).await;
         let settings = ServeSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen,
             admin_token: TOKEN.into(),
             metrics,
         };

@@ -253,6 +253,41 @@ async fn a_step_is_told_to_who_asked_before_and_after() {
 }
 
 #[tokio::test]
+async fn who_connects_to_the_next_server_has_missed_nothing() {
+    let server = Server::start().await;
+    let id = server.create("followed").await;
+    let query = format!("subscription{{deploymentStatus(id:\"{id}\"){{seq status}}}}");
+    let mut client = Client::signed_in(&server).await;
+    client.subscribe("1", &query).await;
+    let first = client.next().await["payload"]["data"]["deploymentStatus"].clone();
+    assert_eq!(first, json!({ "seq": 1, "status": "REQUESTED" }));
+    // A request whose answer nobody has read yet is answered, whenever the end is asked for.
+    let destroying = format!("mutation{{destroyDeployment(id:\"{id}\"){{status}}}}");
+    let answer = server
+        .post(&json!({ "query": destroying }))
+        .bearer_auth(TOKEN)
+        .send()
+        .await
+        .unwrap();
+    let (server, ()) = tokio::join!(server.restarted(), async {
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("DESTROYED"), "{text}");
+        while let Some(Ok(message)) = client.socket.next().await {
+            if let Message::Close(Some(frame)) = message {
+                assert_eq!(u16::from(frame.code), 1001);
+                assert!(frame.reason.contains("connect again"), "{}", frame.reason);
+            }
+        }
+    });
+    let mut client = Client::signed_in(&server).await;
+    client.subscribe("2", &query).await;
+    for (seq, status) in [(1, "REQUESTED"), (2, "DESTROYED")] {
+        let told = client.next().await["payload"]["data"]["deploymentStatus"].clone();
+        assert_eq!(told, json!({ "seq": seq, "status": status }));
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_server_says_goodbye() {
     let mut server = Server::start().await;
     let mut client = Client::signed_in(&server).await;
