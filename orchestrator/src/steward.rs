@@ -1,5 +1,5 @@
 //! Looks after the fleet's nodes as such: removes the queues of those that left, tells when a drain has
-//! come to its deadline, counts.
+//! come to its deadline, ends what waits for a node that left, counts.
 
 use crate::event::{EventSink, Wake};
 use crate::store::{Store, StoreError};
@@ -47,6 +47,7 @@ impl Steward {
         // Twice the round: said twice rather than not at all.
         self.events.nodes(self.store.drains_ended(2 * ROUND).await?);
         self.count().await?;
+        self.events.steps(self.store.left_behind_settle().await?);
         let removed: BTreeSet<NodeName> = self
             .store
             .nodes_removed(QUEUES_FOR)

@@ -25,6 +25,7 @@ mod fleet;
 mod git_poll;
 mod lease;
 mod ledger;
+mod left_behind;
 mod lifecycle;
 mod missing;
 mod moves;

@@ -97,6 +97,7 @@ both! {
     async fn a_removed_node_takes_with_it_only_what_it_alone_had(stage: Stage) {
         let one = stage.node("n1").await;
         let (free, free_revision) = stage.running("free", &one).await;
+        let (free_twin, free_twin_revision) = stage.running("twin", &one).await;
         let held = stage.commands.create(pinned("held", "n1")).await.unwrap();
         let held_revision = stage.run_latest(held.id, &one).await;
         let (stopped, stopped_revision) = stage.running("stopped", &one).await;
@@ -134,6 +135,14 @@ both! {
         }
         let gone = stage.commands.remove_node(one.id).await.unwrap_err();
         assert_eq!(gone.code(), "NOT_FOUND");
+
+        // Nobody waits for what is destroyed there now.
+        stage.commands.destroy(free_twin, false).await.unwrap();
+        assert!(stage.queries.deployment_by_name("twin").await.unwrap().is_some());
+        assert_eq!(stage.store.left_behind_settle().await.unwrap().len(), 1);
+        assert!(stage.store.left_behind_settle().await.unwrap().is_empty());
+        assert_eq!(stage.revision(free_twin_revision).await.status, S::Destroyed);
+        assert_eq!(stage.queries.deployment_by_name("twin").await.unwrap(), None);
 
         // Another node takes over what can be elsewhere.
         let two = stage.node("n2").await;
