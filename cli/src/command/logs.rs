@@ -6,11 +6,12 @@ use crate::client::document::Document;
 use crate::client::model::{LogLine, Only, Revision};
 use crate::client::{Client, ClientError, SocketEvent};
 use crate::exit::{Exit, Failure};
+use crate::follow::{OVERLAP, Told};
 use crate::output::{self, Format};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Show what a deployment's services print, or how a revision was built.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,6 +55,9 @@ struct Page {
 /// long; the first line may take longer, since a node has to be asked.
 const QUIET: Duration = Duration::from_secs(1);
 const FIRST_LINE: Duration = Duration::from_secs(3);
+/// The first wait before connecting again, doubled each time up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// As far back as a revision is looked for by its number.
 const REVISIONS: u32 = 200;
 
@@ -99,46 +103,86 @@ async fn revision(client: &Client, deployment_id: &str, number: u32) -> Result<R
         })
 }
 
-/// Prints lines as they come; for a JSON document that is not followed, gathers them instead.
+/// Prints lines as they come; for a JSON document that is not followed, gathers them instead. What is
+/// followed goes on when the server was away.
 async fn read(
     client: &Client,
     document: Document,
-    variables: Value,
+    mut variables: Value,
     arguments: &Arguments,
 ) -> Result<Vec<LogLine>, Failure> {
-    let mut socket = client.socket().await?;
-    socket.subscribe(document, variables).await?;
-    let mut gathered = Vec::new();
-    let mut patience = FIRST_LINE;
+    let mut told = Told::new(document, arguments.server.output, arguments.follow);
+    let mut pause = FIRST_PAUSE;
     loop {
-        let next = socket.next();
-        let event = if arguments.follow {
-            next.await?
-        } else {
-            match timeout(patience, next).await {
-                Ok(event) => event?,
-                Err(_) => return Ok(gathered),
+        let before = told.count();
+        match attempt(client, document, &variables, &mut told, arguments.follow).await {
+            Ok(()) => return Ok(told.into_gathered()),
+            Err(Trouble::Client(error)) if arguments.follow && error.is_transient() => {
+                output::note(&format!("{error}; connecting again"));
+                if told.count() > before {
+                    pause = FIRST_PAUSE;
+                }
+                sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                if document == Document::ServiceLog {
+                    variables["tail"] = json!(OVERLAP);
+                }
+                told.again();
             }
-        };
-        let SocketEvent::Next { data, .. } = event else {
-            return Ok(gathered);
-        };
-        patience = QUIET;
-        let line: Only<LogLine> =
-            serde_json::from_value(data).map_err(ClientError::NotUnderstood)?;
-        match (arguments.server.output, arguments.follow) {
-            (Format::Json, false) => gathered.push(line.0),
-            // One object a line: a log that is followed has no end that would close a document.
-            (Format::Json, true) => output::print_json_line(&line.0)?,
-            (Format::Text, _) => print(&line.0)?,
+            Err(Trouble::Client(error)) => return Err(error.into()),
+            Err(Trouble::Output(error)) => return Err(error.into()),
         }
     }
 }
 
-fn print(line: &LogLine) -> std::io::Result<()> {
-    let text = output::line(&line.text);
-    match &line.service {
-        Some(service) => output::print(&format!("{} | {text}", output::line(service))),
-        None => output::print(&text),
+async fn attempt(
+    client: &Client,
+    document: Document,
+    variables: &Value,
+    told: &mut Told,
+    follow: bool,
+) -> Result<(), Trouble> {
+    let mut socket = client.socket().await?;
+    socket.subscribe(document, variables.clone()).await?;
+    let mut patience = FIRST_LINE;
+    loop {
+        let next = socket.next();
+        let event = if follow && !told.is_catching_up() {
+            next.await?
+        } else {
+            match timeout(patience, next).await {
+                Ok(event) => event?,
+                Err(_) if follow => {
+                    told.caught_up()?;
+                    continue;
+                }
+                Err(_) => return Ok(()),
+            }
+        };
+        let SocketEvent::Next { data, .. } = event else {
+            return Ok(told.caught_up()?);
+        };
+        patience = QUIET;
+        let line: Only<LogLine> =
+            serde_json::from_value(data).map_err(ClientError::NotUnderstood)?;
+        told.tell(line.0)?;
+    }
+}
+
+/// What ends an attempt.
+enum Trouble {
+    Client(ClientError),
+    Output(std::io::Error),
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
     }
 }

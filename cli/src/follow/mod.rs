@@ -4,9 +4,11 @@
 //! falls between the two; steps and lines are told once by their `seq`. When the connection is lost,
 //! the next attempt does the same again, which also catches up on what happened meanwhile.
 
+mod lines;
 mod outcome;
 mod progress;
 
+pub(crate) use lines::{OVERLAP, Told};
 pub(crate) use outcome::Outcome;
 pub(crate) use progress::Progress;
 

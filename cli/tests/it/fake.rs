@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -28,6 +28,8 @@ pub(crate) enum Act {
     LogEnd,
     /// The connection breaks.
     Break,
+    /// The server stops and says so.
+    GoAway,
 }
 
 /// The server's script and what has happened so far.
@@ -191,6 +193,11 @@ async fn play(mut socket: WebSocket, script: Shared) -> Result<(), axum::Error> 
             }
             Act::LogEnd => send(&mut socket, json!({ "type": "complete", "id": log })).await?,
             Act::Break => return Ok(()),
+            Act::GoAway => {
+                let reason = "The server is stopping: connect again".into();
+                let frame = CloseFrame { code: 1001, reason };
+                return socket.send(Message::Close(Some(frame))).await;
+            }
         }
     }
     // Until the client goes away.

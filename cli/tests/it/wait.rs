@@ -1,6 +1,6 @@
 //! `deploy --wait`: what is shown, and the exit code.
 
-use crate::fake::Act::{Break, Line, LogEnd, Missed, Step};
+use crate::fake::Act::{Break, GoAway, Line, LogEnd, Missed, Step};
 use crate::fake::{Act, Fake, Script};
 use crate::run::{Output, against};
 use serde_json::Value;
@@ -92,6 +92,27 @@ async fn time_can_run_out() {
     let output = deploy(one(&[Step("REQUESTED")]), &["--timeout", "300ms"]).await;
     assert_eq!(output.code, Some(5), "{output:?}");
     assert!(output.stderr.contains("deployment show app"), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_is_left_for_the_next() {
+    let first = vec![Step("REQUESTED"), Line("one"), Missed("FETCHING"), GoAway];
+    let second = vec![Line("two"), Step("RUNNING"), LogEnd];
+    let script = Script {
+        connections: [first, second].into(),
+        active: Some(("r-2", "RUNNING")),
+        ..Script::default()
+    };
+    let output = deploy(script, &[]).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let stopping = "closed with 1001 The server is stopping: connect again; connecting again";
+    let told = format!("{}{}", output.stdout, output.stderr);
+    assert!(told.contains(stopping), "{output:?}");
+    for word in ["REQUESTED", "FETCHING", "RUNNING", "one", "two"] {
+        let times = output.stdout.lines().filter(|line| line.trim() == word);
+        assert!(times.count() <= 1, "{word}: {output:?}");
+        assert!(output.stdout.contains(word), "{word}: {output:?}");
+    }
 }
 
 #[tokio::test]
