@@ -1,8 +1,9 @@
 //! Every command. Flags stand with the command that they belong to.
 
 use crate::command::{
-    cancel, completions, create, deploy, destroy, list, logs, node_list, redeploy, restart,
-    rollback, show, start, stop,
+    cancel, completions, create, dead_letter_drop, dead_letter_list, dead_letter_retry,
+    dead_letter_show, deploy, destroy, list, logs, node_cordon, node_drain, node_list, node_remove,
+    node_show, node_uncordon, redeploy, restart, rollback, show, start, stop,
 };
 use crate::exit::EXIT_CODES;
 use crate::role::{LogArgs, migrate, node, orchestrator, standalone};
@@ -49,6 +50,9 @@ pub(crate) enum Command {
     /// Manage deployments.
     #[command(subcommand, after_help = "Example:\n  longshore deployment list")]
     Deployment(DeploymentCommand),
+    /// Look after messages between orchestrators and nodes that nobody could handle.
+    #[command(subcommand, after_help = "Example:\n  longshore dead-letter list")]
+    DeadLetter(DeadLetterCommand),
     Completions(completions::Arguments),
     /// Print the API's schema in the language of GraphQL.
     #[command(
@@ -81,10 +85,24 @@ pub(crate) struct NodeArguments {
     pub(crate) command: Option<NodeCommand>,
 }
 
-/// What may be asked about nodes.
+/// What may be asked about nodes, and of them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     List(node_list::Arguments),
+    Show(node_show::Arguments),
+    Cordon(node_cordon::Arguments),
+    Uncordon(node_uncordon::Arguments),
+    Drain(node_drain::Arguments),
+    Remove(node_remove::Arguments),
+}
+
+/// What may be done about messages that nobody could handle.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetterCommand {
+    List(dead_letter_list::Arguments),
+    Show(dead_letter_show::Arguments),
+    Retry(dead_letter_retry::Arguments),
+    Drop(dead_letter_drop::Arguments),
 }
 
 /// What may be done with deployments.

@@ -18,7 +18,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use args::{Cli, Command, DeploymentCommand, NodeCommand};
+use args::{Cli, Command, DeadLetterCommand, DeploymentCommand, NodeCommand};
 use clap::FromArgMatches;
 use exit::{Exit, Failure};
 use std::ffi::OsString;
@@ -74,7 +74,7 @@ fn dispatch(cli: Cli) -> ExitCode {
             role::orchestrator::run(*arguments),
         ),
         Command::Node(arguments) => match arguments.command {
-            Some(NodeCommand::List(arguments)) => client(command::node_list::run(arguments)),
+            Some(command) => node_command(command),
             None => role::run(
                 &log,
                 arguments.role.threads.worker_threads,
@@ -84,6 +84,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Migrate(arguments) => role::run(&log, 1, role::migrate::run(arguments)),
         Command::Deploy(arguments) => client(command::deploy::run(arguments)),
         Command::Deployment(command) => deployment(command),
+        Command::DeadLetter(command) => dead_letter(command),
         Command::Completions(arguments) => end(command::completions::run(&arguments)),
         Command::Sdl => end(output::print(schema::sdl().trim_end())
             .map(|()| Exit::Done)
@@ -108,6 +109,28 @@ fn deployment(command: DeploymentCommand) -> ExitCode {
         D::Destroy(arguments) => client(command::destroy::run(arguments)),
         D::Logs(arguments) => client(command::logs::run(arguments)),
         D::Cancel(arguments) => client(command::cancel::run(arguments)),
+    }
+}
+
+fn node_command(command: NodeCommand) -> ExitCode {
+    use NodeCommand as N;
+    match command {
+        N::List(arguments) => client(command::node_list::run(arguments)),
+        N::Show(arguments) => client(command::node_show::run(arguments)),
+        N::Cordon(arguments) => client(command::node_cordon::run(arguments)),
+        N::Uncordon(arguments) => client(command::node_uncordon::run(arguments)),
+        N::Drain(arguments) => client(command::node_drain::run(arguments)),
+        N::Remove(arguments) => client(command::node_remove::run(arguments)),
+    }
+}
+
+fn dead_letter(command: DeadLetterCommand) -> ExitCode {
+    use DeadLetterCommand as L;
+    match command {
+        L::List(arguments) => client(command::dead_letter_list::run(arguments)),
+        L::Show(arguments) => client(command::dead_letter_show::run(arguments)),
+        L::Retry(arguments) => client(command::dead_letter_retry::run(arguments)),
+        L::Drop(arguments) => client(command::dead_letter_drop::run(arguments)),
     }
 }
 

@@ -12,6 +12,17 @@ pub(crate) enum Document {
     Revision,
     Revisions,
     Nodes,
+    NodeById,
+    NodeByName,
+    Cordon,
+    Uncordon,
+    Drain,
+    RemoveNode,
+    NodeStatus,
+    DeadLetters,
+    DeadLetter,
+    RetryDeadLetter,
+    DropDeadLetter,
     Create,
     Redeploy,
     Rollback,
@@ -51,16 +62,37 @@ fragment StatusParts on StatusEvent { revisionId seq status failureReason detail
 const LINE: &str = "
 fragment LineParts on LogLine { seq at stream service text }";
 
+const NODE: &str = "
+fragment NodeParts on Node {
+  id name status detail version engineVersion advertise lastHeartbeatAt cordoned
+  drain { until isOver left stays { deployment reason } }
+  capacity { cpuMillis memoryMib slots } load { memoryUsedMib running busySlots } labels { key value }
+}";
+
+const LETTER: &str = "
+fragment LetterParts on DeadLetter { id queue node reason sender deliveries size encoding isTruncated diedAt }";
+
 impl Document {
     /// All of them.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::DeploymentById,
         Self::DeploymentByName,
         Self::Deployments,
         Self::Revision,
         Self::Revisions,
         Self::Nodes,
+        Self::NodeById,
+        Self::NodeByName,
+        Self::Cordon,
+        Self::Uncordon,
+        Self::Drain,
+        Self::RemoveNode,
+        Self::NodeStatus,
+        Self::DeadLetters,
+        Self::DeadLetter,
+        Self::RetryDeadLetter,
+        Self::DropDeadLetter,
         Self::Create,
         Self::Redeploy,
         Self::Rollback,
@@ -83,6 +115,8 @@ impl Document {
             ("...RevisionParts", REVISION),
             ("...StatusParts", STATUS),
             ("...LineParts", LINE),
+            ("...NodeParts", NODE),
+            ("...LetterParts", LETTER),
         ];
         for (spread, fragment) in fragments {
             if text.contains(spread) {
@@ -107,12 +141,24 @@ impl Document {
             Self::Revisions => {
                 "query($id: ID!, $first: Int) { deployment(id: $id) { revisions(first: $first) { nodes { ...RevisionParts } } } }"
             }
-            Self::Nodes => {
-                "query { nodes {
-                  id name status detail version engineVersion advertise lastHeartbeatAt
-                  capacity { cpuMillis memoryMib slots } load { memoryUsedMib running busySlots } labels { key value }
-                } }"
+            Self::Nodes => "query { nodes { ...NodeParts } }",
+            Self::NodeById => "query($id: ID!) { node(id: $id) { ...NodeParts } }",
+            Self::NodeByName => "query($name: String!) { node(name: $name) { ...NodeParts } }",
+            Self::Cordon => "mutation($id: ID!) { cordonNode(id: $id) { ...NodeParts } }",
+            Self::Uncordon => "mutation($id: ID!) { uncordonNode(id: $id) { ...NodeParts } }",
+            Self::Drain => {
+                "mutation($id: ID!, $deadlineSeconds: Int!) { drainNode(id: $id, deadlineSeconds: $deadlineSeconds) { ...NodeParts } }"
             }
+            Self::RemoveNode => "mutation($id: ID!) { removeNode(id: $id) { ...NodeParts } }",
+            Self::NodeStatus => "subscription { nodeStatus { ...NodeParts } }",
+            Self::DeadLetters => {
+                "query($first: Int, $after: String) {
+                  deadLetters(first: $first, after: $after) { nodes { ...LetterParts } pageInfo { hasNextPage endCursor } }
+                }"
+            }
+            Self::DeadLetter => "query($id: ID!) { deadLetter(id: $id) { ...LetterParts body } }",
+            Self::RetryDeadLetter => "mutation($id: ID!) { retryDeadLetter(id: $id) { ...LetterParts } }",
+            Self::DropDeadLetter => "mutation($id: ID!) { dropDeadLetter(id: $id) { ...LetterParts } }",
             Self::Create => {
                 "mutation($input: CreateDeploymentInput!) { createDeployment(input: $input) { ...DeploymentParts } }"
             }

@@ -155,6 +155,51 @@ pub(crate) struct Node {
     pub(crate) load: NodeLoad,
     pub(crate) labels: Vec<Label>,
     pub(crate) last_heartbeat_at: DateTime<Utc>,
+    pub(crate) cordoned: bool,
+    pub(crate) drain: Option<NodeDrain>,
+}
+
+/// How a node is being emptied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeDrain {
+    pub(crate) until: DateTime<Utc>,
+    pub(crate) is_over: bool,
+    pub(crate) left: u32,
+    pub(crate) stays: Vec<Staying>,
+}
+
+/// A deployment that stays on a node that is being emptied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Staying {
+    pub(crate) deployment: String,
+    pub(crate) reason: String,
+}
+
+/// A message that nobody could handle. Its body only where it was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeadLetter {
+    pub(crate) id: String,
+    pub(crate) queue: String,
+    pub(crate) node: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) sender: Option<String>,
+    pub(crate) deliveries: Option<u32>,
+    pub(crate) size: u32,
+    pub(crate) encoding: String,
+    pub(crate) is_truncated: bool,
+    pub(crate) died_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<String>,
+}
+
+/// A page of dead letters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeadLetterPage {
+    pub(crate) nodes: Vec<DeadLetter>,
+    pub(crate) page_info: PageInfo,
 }
 
 /// What a node has.

@@ -18,7 +18,7 @@ pub(crate) struct WaitArgs {
     pub(crate) timeout: Duration,
 }
 
-fn read_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn read_duration(text: &str) -> Result<Duration, String> {
     let duration = shared::spec::parse_duration(text)
         .filter(|duration| (SHORTEST..=LONGEST).contains(duration));
     duration
