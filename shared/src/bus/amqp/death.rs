@@ -51,7 +51,7 @@ impl Notice {
         ];
         for (name, word) in words {
             if let Some(word) = word {
-                headers.insert(name.into(), AMQPValue::LongString(cut(word).into()));
+                headers.insert(name.into(), AMQPValue::LongString(cut(word)));
             }
         }
         headers.insert(DELIVERIES.into(), AMQPValue::LongUInt(self.deliveries));

@@ -318,7 +318,7 @@ impl Feeder {
         };
         let delivery = Delivery::new(body, None, redelivered, Box::new(answer));
         match death {
-            Some(death) => delivery.died(death),
+            Some(death) => delivery.died(*death),
             None => delivery,
         }
     }

@@ -22,7 +22,7 @@ pub(super) struct Message {
     /// How often it was given back.
     pub(super) deliveries: u32,
     /// How it died, in the queue of dead letters.
-    pub(super) death: Option<Death>,
+    pub(super) death: Option<Box<Death>>,
     safe: Option<oneshot::Sender<()>>,
 }
 
@@ -89,13 +89,13 @@ impl Queue {
     /// Adds a dead letter.
     pub(super) fn bury(&self, body: Vec<u8>, death: Death) {
         // This queue is always declared and makes room by itself.
-        let _ = self.add(body, Some(death), None);
+        let _ = self.add(body, Some(Box::new(death)), None);
     }
 
     fn add(
         &self,
         body: Vec<u8>,
-        death: Option<Death>,
+        death: Option<Box<Death>>,
         safe: Option<oneshot::Sender<()>>,
     ) -> Result<u64, BusError> {
         let mut state = lock(&self.state);
