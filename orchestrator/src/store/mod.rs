@@ -57,11 +57,11 @@ pub use node::HeartbeatsApplied;
 pub use picture::{DeploymentRow, EventRow, LeaseRow, NodeRow, Picture, RevisionRow, WorkRow};
 pub use report::{Ignored, ReportsApplied};
 pub use revise::{NewRevision, RollbackTo};
+#[cfg(feature = "simulation")]
+pub use simulated::SimulatedDatabase;
 pub(crate) use work::WORK_LEASE;
 pub use work::{PublishableWork, WorkAnswers};
 pub use work_lease::WorkTakenBack;
-#[cfg(feature = "simulation")]
-pub use simulated::SimulatedDatabase;
 
 pub(crate) use connection::{Connection, Transaction};
 use sea_orm::{

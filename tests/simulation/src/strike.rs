@@ -122,7 +122,7 @@ async fn hit(world: &World, strike: Strike, dice: &Dice) {
             if strike == Strike::ContainerCrash {
                 node.machine.crash(id, 137);
             } else {
-                node.machine.lose(id);
+                node.machine.remove_by_hand(id);
             }
         }
         Strike::WorkWiped => world.broker.wipe(false),
