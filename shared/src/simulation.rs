@@ -56,6 +56,12 @@ impl World {
     }
 }
 
+/// Whether this thread is in a world: what it reads of the machine must not differ between two runs.
+#[must_use]
+pub fn is_entered() -> bool {
+    WORLD.with_borrow(Option::is_some)
+}
+
 /// A rule that the product keeps, and that a world can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
