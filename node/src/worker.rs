@@ -129,10 +129,12 @@ impl Worker {
         for request in transient {
             self.followers.obey(&self.core, request);
         }
-        shared::fail_point!("node::worker::after_delivery_before_journal");
         let mut store_is_new = false;
         if let Some(told) = &picture {
             store_is_new |= assignments::meet(&self.core, told).await?;
+        }
+        if !lasting.is_empty() {
+            shared::fail_point!("node::worker::after_delivery_before_journal");
         }
         let (accepted, is_new) = self.accept(lasting).await?;
         store_is_new |= is_new;

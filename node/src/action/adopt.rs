@@ -7,7 +7,6 @@ use super::deploy::{engine_returns, take_over};
 use super::{Action, Ending, containers, routes};
 use crate::journal::{RunningRevision, RunningService};
 use crate::runtime::{ContainerFacts, ContainerJob, ContainerState, RuntimeError, StepError};
-use chrono::Utc;
 use shared::message::AdoptWork;
 use shared::spec::{ImageSpec, ServiceSpec};
 use shared::status::{ApplicationStatus as S, FailureReason};
@@ -73,7 +72,7 @@ async fn attempt(action: &Action, work: &AdoptWork) -> Result<RunningRevision, S
         spec: work.spec.clone(),
         ports: work.ports.clone(),
         services,
-        since: Utc::now(),
+        since: shared::clock::now(),
         given: work.given,
     };
     core.routes

@@ -3,7 +3,6 @@
 use super::disk::Room;
 use super::draft::{Draft, key};
 use super::{Standing, State, WorkEntry};
-use chrono::Utc;
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation};
 use shared::message::{
     Assigned, Assignments, DeploymentRemoved, NodeReport, Reconciled, ReportFacts, RevisionMissing,
@@ -148,7 +147,7 @@ impl Draft<'_> {
             status,
             failure_reason: standing.failure_reason,
             detail: standing.detail.clone(),
-            at: Utc::now(),
+            at: shared::clock::now(),
             facts,
         }));
         self.standing_put(assigned.revision_id, standing);
