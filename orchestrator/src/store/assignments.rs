@@ -59,9 +59,9 @@ impl Store {
     ) -> Result<Vec<NodeId>, StoreError> {
         let tx = self.write().await?;
         let claimed: Vec<Id> = tx
-            .sql("WITH due AS MATERIALIZED (SELECT n.id FROM nodes n WHERE n.assignments_due_at <= ")
+            .sql("WITH due AS MATERIALIZED (SELECT n.id FROM nodes n WHERE n.assignments_due_at <= (SELECT ")
             .now()
-            .push(" AND n.status <> 'LOST' AND n.removed_at IS NULL ORDER BY n.assignments_due_at LIMIT ")
+            .push(") AND n.status <> 'LOST' AND n.removed_at IS NULL ORDER BY n.assignments_due_at LIMIT ")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .locked_or_skipped("n")
             .push(") UPDATE nodes SET assignments_due_at = CASE WHEN must_reconcile THEN ")

@@ -15,7 +15,7 @@ use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError, Tx};
 use crate::moving::{self, Leaving, Next, Stays, Tenant, movable};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, Value};
-use shared::id::{DeploymentId, RevisionId};
+use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use shared::name::NodeName;
 use shared::status::{ApplicationStatus, DesiredState, FailureReason, RevisionCause};
@@ -49,6 +49,11 @@ struct Row {
     last_heartbeat_at: Time,
 }
 
+#[derive(FromQueryResult)]
+struct ToLeave {
+    id: NodeId,
+}
+
 /// A revision beside the one that serves.
 #[derive(FromQueryResult)]
 struct Beside {
@@ -80,8 +85,12 @@ impl Store {
         after: Option<RevisionId>,
         limit: u64,
     ) -> Result<Moves, StoreError> {
+        let nodes = self.nodes_to_leave().await?;
+        if nodes.is_empty() {
+            return Ok(Moves::default());
+        }
         let tx = self.write().await?;
-        let rows = leaving(&tx, after, limit).await?;
+        let rows = leaving(&tx, nodes, after, limit).await?;
         if rows.is_empty() {
             return Ok(Moves::default());
         }
@@ -95,6 +104,16 @@ impl Store {
         let steps = round.save(&tx).await?;
         tx.commit().await?;
         Ok(Moves { steps, made, next })
+    }
+
+    /// The few nodes that are lost or being drained: named, so that nothing is read of the others.
+    async fn nodes_to_leave(&self) -> Result<Vec<NodeId>, StoreError> {
+        let nodes: Vec<ToLeave> = self
+            .sql("SELECT id FROM nodes WHERE status = 'LOST' OR drain_until > ")
+            .now()
+            .all(self.reader())
+            .await?;
+        Ok(nodes.into_iter().map(|node| node.id).collect())
     }
 
     /// Gives up moves that nobody has begun with and that are not needed any longer: the node serves
@@ -148,6 +167,7 @@ impl Store {
 
 async fn leaving(
     tx: &Tx<'_>,
+    nodes: Vec<NodeId>,
     after: Option<RevisionId>,
     limit: u64,
 ) -> Result<Vec<Row>, StoreError> {
@@ -155,8 +175,10 @@ async fn leaving(
         "SELECT d.id AS deployment_id, a.id AS revision_id, n.name AS node, n.detail AS node_detail, \
          (n.status = 'LOST') AS is_lost, n.last_heartbeat_at FROM nodes n JOIN revisions a ON a.node_id = n.id \
          JOIN deployments d ON d.id = a.deployment_id AND d.active_revision_id = a.id \
-         WHERE (n.status = 'LOST' OR n.drain_until > ",
+         WHERE a.node_id",
     )
+    .one_of(nodes)
+    .push(" AND (n.status = 'LOST' OR n.drain_until > ")
     .now()
     .push(
         ") AND a.status IN ('RUNNING', 'DEGRADED', 'STARTING', 'VERIFYING', 'STOPPED') \

@@ -102,7 +102,8 @@ impl Store {
     /// [`StoreError`]; then nothing was taken back.
     pub async fn work_expire(&self, only_lost: bool) -> Result<WorkTakenBack, StoreError> {
         let tx = self.write().await?;
-        let ended = "w.finished_at IS NULL AND w.leased_until < ";
+        // The clock is read once, or Postgres would look at every lease instead of at the ended ones.
+        let ended = "w.finished_at IS NULL AND w.leased_until < (SELECT ";
         let lost = if only_lost {
             " AND n.status = 'LOST'"
         } else {
@@ -112,6 +113,7 @@ impl Store {
             .sql(ORDER)
             .push(ended)
             .now()
+            .push(")")
             .push(lost)
             .push(" ORDER BY w.leased_until, w.id LIMIT ")
             .bind(ORDERS_AT_ONCE as i64)
@@ -128,6 +130,7 @@ impl Store {
             .sql(ORDER)
             .push(ended)
             .now()
+            .push(")")
             .push(lost)
             .push(" AND w.id")
             .one_of(seen.iter().map(|order| order.id))
