@@ -94,7 +94,8 @@ fn a_deployment_stays_where_its_ports_are_while_that_makes_sense() {
         ..nodes[2].clone()
     };
     // Where it is, where it goes, and where with volumes.
-    let table: [(&Candidate, Result<&str, &str>, Result<&str, &str>); 6] = [
+    type Goes = Result<&'static str, &'static str>;
+    let table: [(&Candidate, Goes, Goes); 6] = [
         (&nodes[0], Ok("a"), Ok("a")),
         (
             &nodes[2],
