@@ -35,10 +35,10 @@ impl Drain {
 /// What a person reads, before what the node says of itself.
 #[must_use]
 pub fn words(cordon: &Cordon, own: Option<&str>) -> String {
-    let cordoned = cordon.drain.as_ref().map_or_else(
-        || "cordoned: it gets nothing new".to_owned(),
-        |drain| drained(drain),
-    );
+    let cordoned = cordon
+        .drain
+        .as_ref()
+        .map_or_else(|| "cordoned: it gets nothing new".to_owned(), drained);
     match own {
         Some(own) => format!("{cordoned}; {own}"),
         None => cordoned,

@@ -75,7 +75,7 @@ impl Steward {
     async fn count(&self) -> Result<(), StoreError> {
         let counts = self.store.nodes_count().await?;
         for status in NodeStatus::ALL {
-            let count = counts.get(&status).copied().unwrap_or(0);
+            let count = counts.get(status).copied().unwrap_or(0);
             metrics::gauge!("longshore_nodes", "status" => status.as_str()).set(count as f64);
         }
         Ok(())

@@ -13,10 +13,13 @@ use std::time::Duration;
 /// The time between two tries to write.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Rows by their room and key.
+type Rows = BTreeMap<(Room, Vec<u8>), Vec<u8>>;
+
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedDisk {
-    rows: Arc<Mutex<BTreeMap<(Room, Vec<u8>), Vec<u8>>>>,
+    rows: Arc<Mutex<Rows>>,
 }
 
 impl SimulatedDisk {
@@ -25,7 +28,7 @@ impl SimulatedDisk {
         self.rows().clear();
     }
 
-    fn rows(&self) -> MutexGuard<'_, BTreeMap<(Room, Vec<u8>), Vec<u8>>> {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -354,9 +354,12 @@ mod tests {
         assert_eq!(said("RUNNING", &history), Vec::<String>::new());
     }
 
+    /// Where a revision stands, its events, and what is said of them.
+    type Case<'a> = (&'a str, &'a [(i64, i64, &'a str)], &'a str);
+
     #[test]
     fn what_is_wrong_with_a_history_is_seen() {
-        let cases: [(&str, &[(i64, i64, &str)], &str); 5] = [
+        let cases: [Case<'_>; 5] = [
             (
                 "RUNNING",
                 &[
