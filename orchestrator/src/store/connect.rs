@@ -2,7 +2,7 @@
 
 use super::column::now;
 use super::entity::store_meta;
-use super::{Inner, Store, StoreError};
+use super::{Inner, Store, StoreError, connection};
 use backon::BackoffBuilder;
 use migrations::Migrator;
 use sea_orm::sea_query::OnConflict;
@@ -79,7 +79,7 @@ async fn open_once(backend: DbBackend, options: ConnectOptions) -> Result<Store,
     let incarnation = prepare(&db).await?;
     Ok(Store {
         inner: Arc::new(Inner {
-            db: db.into(),
+            db: connection::real(db),
             backend,
             incarnation,
             writer: Mutex::new(()),

@@ -9,6 +9,18 @@ pub(crate) use sea_orm::{DatabaseConnection as Connection, DatabaseTransaction a
 #[cfg(feature = "simulation")]
 pub(crate) use super::simulated::{Connection, Transaction};
 
+/// A database that is really there.
+#[cfg(not(feature = "simulation"))]
+pub(super) const fn real(db: Connection) -> Connection {
+    db
+}
+
+/// A database that is really there.
+#[cfg(feature = "simulation")]
+pub(super) fn real(db: sea_orm::DatabaseConnection) -> Connection {
+    Connection::from(db)
+}
+
 /// Begins a transaction.
 pub(super) async fn begin(
     db: &Connection,
