@@ -64,11 +64,6 @@ async fn in_ingest_before_reports_are_applied() {
 }
 
 #[tokio::test]
-async fn in_the_middle_of_ingest() {
-    dies_on_the_way("orchestrator::ingest::between_steps_and_receipts=2*off->abort").await;
-}
-
-#[tokio::test]
 async fn in_ingest_before_the_acknowledgement() {
     dies_on_the_way("orchestrator::ingest::after_apply_before_ack=1*off->abort").await;
 }
