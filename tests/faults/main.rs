@@ -11,7 +11,8 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails loudly"
+    clippy::print_stdout,
+    reason = "a test fails loudly, and says what it measured"
 )]
 
 mod disk;

@@ -22,7 +22,7 @@ pub(super) async fn elsewhere(fleet: &mut Fleet, name: &str) -> Elsewhere {
     let machine = Machine::start().await;
     let near = machine.network.near();
     let (broker, broker_at) = Link::tcp_at(&near, &fleet.broker.address()).await;
-    let (git, git_at) = Link::tcp_at(&near, &fleet.git.address()).await;
+    let (git, git_at) = Link::tcp_at(&near, fleet.git.address()).await;
     broker.mend().await;
     git.mend().await;
     let place = Place {
