@@ -54,7 +54,14 @@ async fn of_two_networks_the_newest_is_used_and_both_are_removed() {
         format!("longshore.node={}", fixture.node),
     ];
     let made = std::process::Command::new("docker")
-        .args(["network", "create", "--subnet", "10.234.79.0/28"])
+        .args([
+            "network",
+            "create",
+            "--subnet",
+            "10.234.79.0/28",
+            "--gateway",
+            "10.234.79.1",
+        ])
         .args(labels.iter().flat_map(|label| ["--label", label]))
         .arg(&second)
         .status();
