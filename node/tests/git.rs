@@ -24,3 +24,5 @@ mod refusals;
 mod submodules;
 #[path = "git/support.rs"]
 mod support;
+#[path = "git/transports.rs"]
+mod transports;

@@ -1,6 +1,7 @@
 //! Git repositories served over smart HTTP by Git's own `http-backend`, so that fetches are what
 //! they are against a forge.
 
+use crate::tls::Certificate;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -12,7 +13,8 @@ use tokio::io::AsyncWriteExt;
 /// A server for every repository below one directory.
 pub struct GitServer {
     root: tempfile::TempDir,
-    address: std::net::SocketAddr,
+    /// What the URLs of its repositories begin with.
+    base: String,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -33,27 +35,40 @@ pub struct Repository {
 impl GitServer {
     /// Serves an empty directory on a free port.
     pub async fn start() -> Self {
+        let listener = free_listener().await;
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        Self::serve(listener, base)
+    }
+
+    /// The same over TLS, as `localhost`, with this certificate.
+    pub async fn start_tls(certificate: &Certificate) -> Self {
+        let listener = free_listener().await;
+        let port = listener.local_addr().expect("an address").port();
+        Self::serve(
+            certificate.listen(listener),
+            format!("https://localhost:{port}"),
+        )
+    }
+
+    fn serve<L: axum::serve::Listener>(listener: L, base: String) -> Self
+    where
+        L::Addr: std::fmt::Debug,
+    {
         let root = tempfile::tempdir().expect("a directory");
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let address = listener.local_addr().expect("an address");
         let app = Router::new()
             .fallback(backend)
             .with_state(root.path().to_owned());
         let task = tokio::spawn(async move {
             axum::serve(listener, app).await.expect("serving Git");
         });
-        Self {
-            root,
-            address,
-            task,
-        }
+        Self { root, base, task }
     }
 
     /// `host:port` of the server.
-    pub fn address(&self) -> String {
-        self.address.to_string()
+    pub fn address(&self) -> &str {
+        self.base
+            .split_once("://")
+            .map_or(self.base.as_str(), |(_, address)| address)
     }
 
     /// A new repository with one commit of these files.
@@ -85,7 +100,7 @@ impl GitServer {
             ],
         );
         let repository = Repository {
-            url: format!("http://{}/{name}.git", self.address),
+            url: format!("{}/{name}.git", self.base),
             bare,
             work,
         };
@@ -103,7 +118,18 @@ impl GitServer {
     }
 }
 
+async fn free_listener() -> tokio::net::TcpListener {
+    tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port")
+}
+
 impl Repository {
+    /// The bare repository that is served.
+    pub fn bare(&self) -> &Path {
+        &self.bare
+    }
+
     /// Writes files, commits and pushes; gives the commit's id.
     pub fn commit(&self, message: &str, files: &[(&str, &str)]) -> String {
         for (path, text) in files {

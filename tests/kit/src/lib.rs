@@ -23,6 +23,8 @@ pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod services;
+pub mod ssh_server;
+pub mod tls;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
