@@ -3,6 +3,11 @@
 use crate::git::wire::Progress;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long nothing happens after libgit2 left a server that gave it nothing, before it is taken for
+/// stuck.
+const LEFT_FOR: Duration = Duration::from_secs(2);
 
 /// Shared by the pipe, libgit2's callbacks and the reporting thread. The counters are independent
 /// of each other, so relaxed order is enough.
@@ -14,6 +19,7 @@ pub(super) struct Meter {
     work: AtomicU64,
     trouble: Mutex<Option<String>>,
     remote_words: Mutex<String>,
+    left: Mutex<Option<(Instant, String)>>,
 }
 
 impl Meter {
@@ -27,6 +33,7 @@ impl Meter {
             work: AtomicU64::new(0),
             trouble: Mutex::new(None),
             remote_words: Mutex::new(String::new()),
+            left: Mutex::new(None),
         }
     }
 
@@ -89,6 +96,30 @@ impl Meter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .is_some()
+    }
+
+    /// A tunnel to a TLS server begins.
+    pub(super) fn enter(&self) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// libgit2 ended a tunnel to `host`.
+    pub(super) fn leave(&self, host: &str) {
+        let left = Some((Instant::now(), host.to_owned()));
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+
+    /// The TLS server that libgit2 left a while ago without having got anything, to do nothing since.
+    ///
+    /// A certificate that it does not trust makes it end the connection below TLS first and then say
+    /// good-bye through it, for ever: in libgit2 1.9 with a proxy, which the pipe is.
+    pub(super) fn stuck_at(&self) -> Option<String> {
+        if self.objects.load(Relaxed) > 0 || self.work.load(Relaxed) > 0 {
+            return None;
+        }
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, host) = left.as_ref()?;
+        (since.elapsed() > LEFT_FOR).then(|| host.clone())
     }
 
     /// What the server says beside the data; its last words often are the reason of a failure.

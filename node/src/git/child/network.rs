@@ -219,11 +219,14 @@ async fn tunnel(request: Request<Incoming>, target: &Target) -> Result<Response<
         other => return Err(target.refuse(other.map_or("somewhere else", Authority::as_str))),
     }
     let mut upstream = target.dial().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let (meter, host) = (target.meter.clone(), target.host.clone());
+    meter.enter();
     tokio::spawn(async move {
         if let Ok(upgraded) = hyper::upgrade::on(request).await {
             // Either end closing is for libgit2 to judge.
             let _ = copy_bidirectional(&mut TokioIo::new(upgraded), &mut upstream).await;
         }
+        meter.leave(&host);
     });
     Ok(empty(StatusCode::OK))
 }

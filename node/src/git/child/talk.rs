@@ -1,7 +1,9 @@
 //! What the child says to its parent.
 
 use super::meter::Meter;
+use crate::git::error::FetchError;
 use crate::git::wire::Say;
+use shared::name::shown;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -43,6 +45,17 @@ impl Talk {
         std::process::exit(0)
     }
 
+    /// libgit2 does not come back from a server that it does not trust.
+    fn give_up(&self, host: &str) -> ! {
+        self.say(&Say::Failed(FetchError::failed(format!(
+            "`{}` was left after the TLS handshake: its certificate is not trusted here, has expired or is for \
+             another name. Add the authority that signed it to this machine's certificates (or name its file in \
+             SSL_CERT_FILE)",
+            shown(host)
+        ))));
+        std::process::exit(1)
+    }
+
     /// A line for the log.
     pub(super) fn log(&self, text: impl Into<String>) {
         self.say(&Say::Log { text: text.into() });
@@ -59,6 +72,9 @@ impl Talk {
                 if now != last {
                     talk.say(&Say::Progress(now));
                     last = now;
+                }
+                if let Some(host) = meter.stuck_at() {
+                    talk.give_up(&host);
                 }
             }
         });
