@@ -323,13 +323,13 @@ fn leases(rows: &Rows<'_>, findings: &mut Findings) {
     }
 }
 
-/// Nothing waits in a queue, and nothing was thrown away.
+/// Nothing waits in a queue, and nothing was refused.
 fn messages(world: &World, findings: &mut Findings) {
     let pending = world.broker.pending();
     findings.expect(pending == 0, || {
         format!("{pending} messages wait in queues")
     });
-    for (body, reason) in world.broker.dead_letters() {
+    for (body, reason) in world.broker.refused() {
         let body = String::from_utf8_lossy(&body)
             .chars()
             .take(200)

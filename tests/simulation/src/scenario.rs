@@ -65,8 +65,7 @@ pub(crate) struct Demands {
 impl Demands {
     /// What this release promises.
     pub(crate) const PROMISED: Self = Self {
-        // Needs assignments: a node is told all that it should run.
-        stale_containers_go: false,
+        stale_containers_go: true,
     };
 }
 

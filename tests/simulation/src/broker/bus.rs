@@ -157,6 +157,7 @@ impl Bus for ChaosBus {
         let queue = match subscription {
             Subscription::Work(node) => QueueName::Work(node),
             Subscription::Deployment => QueueName::Deployment,
+            Subscription::Dead => QueueName::Dead,
             subscription => {
                 let reader = Reader {
                     client: self.client,
@@ -215,9 +216,13 @@ impl Pump {
                     queue: self.queue.clone(),
                     holder: self.holder,
                     position: taken.position,
+                    deliveries: taken.deliveries + 1,
                 };
-                let delivery =
-                    Delivery::new(taken.body, None, taken.redelivered, Box::new(receipt));
+                let redelivered = taken.deliveries > 0;
+                let mut delivery = Delivery::new(taken.body, None, redelivered, Box::new(receipt));
+                if let Some(death) = taken.death {
+                    delivery = delivery.died(*death);
+                }
                 if sender.send(delivery).await.is_err() {
                     return;
                 }
@@ -234,13 +239,8 @@ impl Pump {
             state.queues.remove(&self.queue);
             state.readers.remove(&self.holder.consumer);
         }
-        let State { queues, dead, .. } = &mut *state;
-        if let Some(queue) = queues.get_mut(&self.queue) {
-            let holder = self.holder;
-            for lost in queue.give_back(|by| *by == holder, Instant::now()) {
-                dead.push((lost.body, "delivered too often".to_owned()));
-            }
-        }
+        let holder = self.holder;
+        state.give_back(|by| *by == holder);
         drop(state);
         self.broker.changed.notify_waiters();
     }
@@ -253,16 +253,17 @@ struct Receipt {
     queue: QueueName,
     holder: Holder,
     position: u64,
+    /// How often it was delivered, this time included.
+    deliveries: u32,
 }
 
 impl Receipt {
     fn give_back(&self, delay: Duration) {
         let mut state = self.broker.state();
-        let State { queues, dead, .. } = &mut *state;
-        if let Some(queue) = queues.get_mut(&self.queue)
-            && let Some(lost) = queue.put_off(self.holder, self.position, Instant::now() + delay)
-        {
-            dead.push((lost.body, "delivered too often".to_owned()));
+        let (holder, position, due) = (self.holder, self.position, Instant::now() + delay);
+        let queue = state.queues.get_mut(&self.queue);
+        if let Some(lost) = queue.and_then(|queue| queue.put_off(holder, position, due)) {
+            state.exhausted(&self.queue, lost);
         }
         drop(state);
         self.broker.changed.notify_waiters();
@@ -284,8 +285,8 @@ impl Receipt {
 impl Answer for Receipt {
     async fn ack(self: Box<Self>) -> bool {
         let _ = self.life.pass(Effect::Bus).await;
-        let is_durable = !matches!(self.queue, QueueName::Reader(_));
-        if is_durable && self.broker.dice.happens(self.broker.chaos().unacknowledged) {
+        let may_come_again = !matches!(self.queue, QueueName::Reader(_)) && self.deliveries < 3;
+        if may_come_again && self.broker.dice.happens(self.broker.chaos().unacknowledged) {
             // It left here and arrived nowhere.
             self.give_back(self.broker.dice.millis(0, 2000));
             return true;
@@ -301,7 +302,10 @@ impl Answer for Receipt {
     async fn dead(self: Box<Self>, body: Vec<u8>, reason: &str) {
         let _ = self.life.pass(Effect::Bus).await;
         if self.forget() {
-            self.broker.state().dead.push((body, reason.to_owned()));
+            let mut state = self.broker.state();
+            state.bury(&self.queue, body, self.deliveries, Some(reason));
+            drop(state);
+            self.broker.changed.notify_waiters();
         }
     }
 

@@ -17,7 +17,7 @@ use crate::scenario::Chaos;
 use crate::trace::Trace;
 use crate::weather::{Weather, Who};
 use queue::{Message, Queue};
-use shared::bus::{Address, BusHealth, Subscription};
+use shared::bus::{Address, BusHealth, Death, DeathCause, Subscription};
 use shared::name::NodeName;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +30,21 @@ use tokio::time::Instant;
 pub(crate) enum QueueName {
     Work(NodeName),
     Deployment,
+    Dead,
     /// What one reader of telemetry or events has not read.
     Reader(u64),
+}
+
+impl QueueName {
+    /// What a dead letter calls it.
+    fn said(&self) -> String {
+        match self {
+            Self::Work(node) => Subscription::Work(node.clone()).queue(),
+            Self::Deployment => Subscription::Deployment.queue(),
+            Self::Dead => Subscription::Dead.queue(),
+            Self::Reader(_) => Subscription::Events.queue(),
+        }
+    }
 }
 
 /// A broker in memory. It outlives the processes that use it.
@@ -51,8 +64,51 @@ struct State {
     clients: BTreeMap<u64, Client>,
     /// Nothing can be reached.
     is_away: bool,
-    dead: Vec<(Vec<u8>, String)>,
+    /// What a reader refused for good, with why.
+    refused: Vec<(Vec<u8>, String)>,
     next: u64,
+}
+
+impl State {
+    /// A message came to its end: it waits for a reader of dead letters.
+    fn bury(&mut self, from: &QueueName, body: Vec<u8>, deliveries: u32, refusal: Option<&str>) {
+        if let Some(reason) = refusal {
+            self.refused.push((body.clone(), reason.to_owned()));
+        }
+        self.next += 1;
+        let position = self.next;
+        let death = Death {
+            message: format!("message-{position}"),
+            queue: from.said(),
+            cause: match refusal {
+                Some(_) => DeathCause::Refused,
+                None => DeathCause::Exhausted,
+            },
+            reason: refusal.unwrap_or(Death::EXHAUSTED).to_owned(),
+            sender: None,
+            deliveries: Some(deliveries),
+            at: Some(shared::clock::now()),
+        };
+        let letter = Message::new(position, body, Instant::now()).died(death);
+        self.queues.entry(QueueName::Dead).or_default().push(letter);
+    }
+
+    /// What was held is delivered again; what that happened to too often is dead.
+    fn give_back(&mut self, holds: impl Fn(&Holder) -> bool) {
+        let now = Instant::now();
+        let mut lost = Vec::new();
+        for (name, queue) in &mut self.queues {
+            let of_it = queue.give_back(&holds, now);
+            lost.extend(of_it.into_iter().map(|message| (name.clone(), message)));
+        }
+        for (name, message) in lost {
+            self.exhausted(&name, message);
+        }
+    }
+
+    fn exhausted(&mut self, name: &QueueName, message: Message) {
+        self.bury(name, message.body, message.deliveries, None);
+    }
 }
 
 /// Who listens to what is said to all.
@@ -75,6 +131,7 @@ impl Broker {
     pub(crate) fn new(weather: Arc<Weather>, dice: Dice, trace: Trace) -> Arc<Self> {
         let mut state = State::default();
         state.queues.insert(QueueName::Deployment, Queue::default());
+        state.queues.insert(QueueName::Dead, Queue::default());
         Arc::new(Self {
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -118,18 +175,20 @@ impl Broker {
         let mut state = self.state();
         state.queues.retain(|name, _| match name {
             QueueName::Work(_) => false,
-            QueueName::Deployment => !reports,
+            QueueName::Deployment | QueueName::Dead => !reports,
             QueueName::Reader(_) => true,
         });
-        // Whoever connects again declares it.
+        // Whoever connects again declares these.
         state.queues.entry(QueueName::Deployment).or_default();
+        state.queues.entry(QueueName::Dead).or_default();
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// Messages that could not be handled, with why.
-    pub(crate) fn dead_letters(&self) -> Vec<(Vec<u8>, String)> {
-        self.state().dead.clone()
+    /// Messages that a reader refused for good, with why. One that merely was under way to processes
+    /// that died is none of these.
+    pub(crate) fn refused(&self) -> Vec<(Vec<u8>, String)> {
+        self.state().refused.clone()
     }
 
     /// How many messages wait or are under way in durable queues.
@@ -211,13 +270,7 @@ impl Broker {
                 *queue = Queue::default();
             }
         }
-        let now = Instant::now();
-        let State { queues, dead, .. } = state;
-        for queue in queues.values_mut() {
-            for lost in queue.give_back_all(client, now) {
-                dead.push((lost.body, "delivered too often".to_owned()));
-            }
-        }
+        state.give_back(|by| by.client == client);
     }
 
     /// Puts a message where its address leads; `false` when that is nowhere.
@@ -301,7 +354,8 @@ impl Broker {
                     return Taken {
                         position: message.position,
                         body: message.body,
-                        redelivered: message.deliveries > 0,
+                        deliveries: message.deliveries,
+                        death: message.death,
                     };
                 }
                 Err(Some(due)) => {
@@ -320,7 +374,7 @@ impl Broker {
     fn is_late(&self, name: &QueueName, message: &Message) -> bool {
         let is_durable = !matches!(name, QueueName::Reader(_));
         // Not too often: the delivery limit is about messages that nobody can take.
-        is_durable && message.deliveries < 5 && self.dice.happens(self.chaos().late)
+        is_durable && message.deliveries < 2 && self.dice.happens(self.chaos().late)
     }
 }
 
@@ -334,5 +388,7 @@ pub(crate) struct Holder {
 struct Taken {
     position: u64,
     body: Vec<u8>,
-    redelivered: bool,
+    /// How often it was delivered before.
+    deliveries: u32,
+    death: Option<Box<Death>>,
 }

@@ -1,7 +1,7 @@
 //! One queue: what waits in it and what is under way.
 
 use super::Holder;
-use shared::bus::DELIVERY_LIMIT;
+use shared::bus::{DELIVERY_LIMIT, Death};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -13,6 +13,8 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
     /// How often it was delivered before.
     pub(crate) deliveries: u32,
+    /// How it died, in the queue of dead letters.
+    pub(crate) death: Option<Box<Death>>,
     /// It is on the way until then.
     due: Instant,
 }
@@ -23,8 +25,15 @@ impl Message {
             position,
             body,
             deliveries: 0,
+            death: None,
             due,
         }
+    }
+
+    /// The same, as a dead letter.
+    pub(crate) fn died(mut self, death: Death) -> Self {
+        self.death = Some(Box::new(death));
+        self
     }
 }
 
@@ -94,7 +103,8 @@ impl Queue {
         let (_, mut message) = self.held.remove(&position)?;
         message.deliveries += 1;
         message.due = due;
-        if message.deliveries > DELIVERY_LIMIT {
+        // A dead letter comes until it is taken.
+        if message.deliveries >= DELIVERY_LIMIT && message.death.is_none() {
             return Some(message);
         }
         self.waiting.insert(position, message);
@@ -116,10 +126,5 @@ impl Queue {
         held.into_iter()
             .filter_map(|(position, by)| self.put_off(by, position, due))
             .collect()
-    }
-
-    /// The same for all consumers of a client.
-    pub(crate) fn give_back_all(&mut self, client: u64, due: Instant) -> Vec<Message> {
-        self.give_back(|by| by.client == client, due)
     }
 }

@@ -44,14 +44,6 @@ impl Fixture for Calm {
         self.bus(Who::Node(0))
     }
 
-    async fn dead_letters(&self) -> Vec<(Vec<u8>, Option<String>)> {
-        tokio::task::yield_now().await;
-        let dead = self.broker.dead_letters();
-        dead.into_iter()
-            .map(|(body, reason)| (body, Some(reason)))
-            .collect()
-    }
-
     async fn finish(&self) {}
 }
 
