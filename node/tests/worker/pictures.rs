@@ -354,12 +354,12 @@ async fn what_is_held_is_said_by_the_next_process_at_once() {
     let deploy = app.deploy(&stage);
     stage.send(&[&deploy]).await;
     stage.until_status(app.revision_id, S::Building).await;
-    assert!(stage.held().is_empty());
     stage.kill();
+    let before = stage.held().len();
     stage.start().await;
     stage
         .until("it is held", |stage| {
-            stage.held().contains(&deploy.id).then_some(())
+            stage.held()[before..].contains(&deploy.id).then_some(())
         })
         .await;
 }
