@@ -48,13 +48,15 @@ impl Sql {
         self
     }
 
-    /// ` IN ($1, $2, …)` or ` = ANY($1)`; there must be at least one value.
+    /// ` IN ($1, $2, …)` or ` IN (SELECT unnest($1))`; there must be at least one value.
     pub(crate) fn one_of<V: Into<Value>>(self, values: impl IntoIterator<Item = V>) -> Self {
         let values: Vec<Value> = values.into_iter().map(Into::into).collect();
         if self.backend == DbBackend::Postgres
             && let Some(array) = array(values.iter())
         {
-            return self.push(" = ANY(").array(array).push(")");
+            // Never `= ANY(…)`: written from text the array is no constant, and where the database
+            // chooses to read a whole table it would be read anew for each row.
+            return self.push(" IN (SELECT unnest(").array(array).push("))");
         }
         self.push(" IN ").list(values)
     }
@@ -332,7 +334,10 @@ mod tests {
         assert_eq!((update(300), values), ((one, 3), 3));
         let (delete, _) =
             text(Sql::new(DbBackend::Postgres, "DELETE FROM t WHERE a").one_of([1, 2]));
-        assert_eq!(delete, "DELETE FROM t WHERE a = ANY($1::integer[])");
+        assert_eq!(
+            delete,
+            "DELETE FROM t WHERE a IN (SELECT unnest($1::integer[]))"
+        );
         let insert = text(Sql::new(DbBackend::Postgres, "").insert([label("a"), label("b")]));
         let unnest = "INSERT INTO deployment_labels (deployment_id, key, value) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) AS v";
         assert_eq!(insert, (unnest.to_owned(), 3));
