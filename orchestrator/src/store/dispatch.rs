@@ -43,6 +43,8 @@ struct Wanted {
     source: JsonText<Source>,
     method: Option<Method>,
     wanted_commit: Option<String>,
+    status: ApplicationStatus,
+    claim_token: Option<Uuid>,
 }
 
 impl Store {
@@ -198,13 +200,15 @@ impl Batch {
         )
         .await?;
         let mut wanted: HashMap<RevisionId, Wanted> = tx
-            .sql("SELECT id, source, method, wanted_commit FROM revisions WHERE status = 'REQUESTED' AND claim_token = ")
-            .bind(token)
-            .push(" AND id")
+            // By its id alone, and judged here: by its status the database would go through all that wait.
+            .sql("SELECT id, source, method, wanted_commit, status, claim_token FROM revisions WHERE id")
             .one_of(assignments.iter().map(|assignment| assignment.revision_id))
             .all::<Wanted>(&**tx)
             .await?
             .into_iter()
+            .filter(|wanted| {
+                wanted.status == ApplicationStatus::Requested && wanted.claim_token == Some(token)
+            })
             .map(|wanted| (wanted.id, wanted))
             .collect();
         let node_of: HashMap<RevisionId, NodeId> = assignments
