@@ -159,6 +159,7 @@ async fn made_again(
             deployment_id: action.request().deployment_id,
             deployment_name: &action.request().deployment_name,
             attempt: action.attempt(),
+            store: Some(action.request().store),
             service: spec,
             image: &image.id,
             address: None,

@@ -1,6 +1,7 @@
 //! Making, starting and replacing the containers of a revision.
 
 use super::Action;
+use crate::core::Core;
 use crate::journal::{Attempt, DeploymentRecord, RunningService};
 use crate::runtime::{ContainerJob, Created, Exposure, ImageFacts, Runtime, StepError};
 use futures::future::join_all;
@@ -8,7 +9,6 @@ use shared::message::LeasedPort;
 use shared::name::ServiceName;
 use shared::spec::{DeploymentSpec, ServiceSpec};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The image of each service.
 pub(super) type Images = BTreeMap<ServiceName, ImageFacts>;
@@ -49,6 +49,7 @@ async fn start_one(
             deployment_id: action.request().deployment_id,
             deployment_name: &action.request().deployment_name,
             attempt: action.attempt(),
+            store: Some(action.request().store),
             service,
             image: &image,
             address: None,
@@ -79,10 +80,11 @@ async fn start_one(
 
 /// Creates the container of a service again, in the place of one that is gone. It is not started.
 pub(crate) async fn recreate(
-    runtime: &Arc<dyn Runtime>,
+    core: &Core,
     record: &DeploymentRecord,
     service: &RunningService,
 ) -> Result<Created, StepError> {
+    let runtime = &core.runtime;
     let gone = || {
         let reason = shared::status::FailureReason::StartFailed;
         StepError::failed(
@@ -107,6 +109,7 @@ pub(crate) async fn recreate(
             deployment_id: record.deployment_id,
             deployment_name: &record.name,
             attempt,
+            store: core.journal.read(|state| state.store),
             service: spec,
             image: &service.image,
             address: service.address,

@@ -142,7 +142,7 @@ async fn start_one(
         .await
         .map_err(RuntimeError::while_starting)?;
     if state.is_none() {
-        let created = containers::recreate(&core.runtime, record, service).await?;
+        let created = containers::recreate(core, record, service).await?;
         started.container = created.id;
         started.address = created.address;
     } else if kind == Kind::Restart {

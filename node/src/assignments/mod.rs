@@ -14,14 +14,14 @@ pub(crate) use drift::keep;
 use crate::action;
 use crate::backoff::Backoff;
 use crate::core::Core;
-use crate::journal::{Draft, JournalError};
+use crate::journal::{Draft, JournalError, State};
 use crate::lanes::Lanes;
 use crate::runtime::{ContainerFacts, RuntimeError};
 use plan::{Step, Wanted, locals, plan, wanted};
-use shared::id::{DeploymentId, WorkId};
+use shared::id::{DeploymentId, StoreIncarnation, WorkId};
 use shared::message::{Assigned, Assignments, ReportFacts};
 use shared::status::ApplicationStatus as S;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
@@ -91,7 +91,14 @@ pub(crate) async fn run(core: Arc<Core>, lanes: Lanes) {
 
 async fn put_in_force(core: &Arc<Core>, lanes: &Lanes, picture: Picture) {
     let Picture { told, mut begun } = picture;
-    let containers = containers(core).await;
+    let mut containers = containers(core).await;
+    let named: HashSet<DeploymentId> = told
+        .revisions
+        .iter()
+        .map(|assigned| assigned.deployment_id)
+        .collect();
+    core.journal
+        .read(|state| containers.retain(|container| is_ours(container, told.store, &named, state)));
     for change in changes(core, &told, &containers) {
         if let std::collections::btree_map::Entry::Vacant(vacant) =
             begun.entry(change.deployment_id)
@@ -125,6 +132,21 @@ async fn put_in_force(core: &Arc<Core>, lanes: &Lanes, picture: Picture) {
     if let Err(error) = said.await {
         tracing::debug!(%error, "the next process is told anew");
     }
+}
+
+/// Whether a picture has a say in a container. On one engine two installations may each have a node of
+/// this name: what neither the journal nor the picture knows, and another store ordered, is not ours.
+fn is_ours(
+    container: &ContainerFacts,
+    store: StoreIncarnation,
+    named: &HashSet<DeploymentId>,
+    state: &State,
+) -> bool {
+    let id = container.deployment_id;
+    container.store == Some(store)
+        || named.contains(&id)
+        || state.deployments.contains_key(&id)
+        || state.leaving.contains(&id)
 }
 
 /// Every container of ours, as soon as the engine says.
@@ -319,6 +341,49 @@ impl Pictures {
                 return picture;
             }
             self.came.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Attempt, DeploymentRecord};
+    use shared::name::{DeploymentName, ServiceName};
+
+    #[test]
+    fn a_picture_has_no_say_in_what_another_installation_runs() {
+        let (ours, other) = (StoreIncarnation::new(), StoreIncarnation::new());
+        let [known, named, leaving, unknown] = [(); 4].map(|()| DeploymentId::new());
+        let mut state = State::default();
+        let record = DeploymentRecord::new(known, DeploymentName::parse("app").unwrap());
+        state.deployments.insert(known, record);
+        state.leaving.insert(leaving);
+        let named_ones = HashSet::from([named]);
+        let cases = [
+            (unknown, Some(ours), true),
+            (unknown, Some(other), false),
+            (unknown, None, false),
+            (known, Some(other), true),
+            (named, None, true),
+            (leaving, Some(other), true),
+        ];
+        for (deployment_id, store, expected) in cases {
+            let container = ContainerFacts {
+                id: "c".to_owned(),
+                deployment_id,
+                service: ServiceName::app(),
+                attempt: Attempt {
+                    revision: 1,
+                    epoch: 1,
+                },
+                store,
+            };
+            assert_eq!(
+                is_ours(&container, ours, &named_ones, &state),
+                expected,
+                "{container:?}"
+            );
         }
     }
 }

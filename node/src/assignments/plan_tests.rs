@@ -116,6 +116,7 @@ impl Case {
             deployment_id: self.deployment_id,
             service: ServiceName::app(),
             attempt: attempt(revision, epoch),
+            store: None,
         });
         self
     }

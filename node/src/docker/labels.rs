@@ -1,7 +1,7 @@
 //! Names and labels of what a node makes, so that a node that restarts knows what it runs and
 //! nothing else is ever touched.
 
-use shared::id::DeploymentId;
+use shared::id::{DeploymentId, StoreIncarnation};
 use shared::name::{DeploymentName, NodeName, ServiceName};
 use std::collections::HashMap;
 
@@ -15,6 +15,10 @@ pub const REVISION: &str = "longshore.revision";
 pub const EPOCH: &str = "longshore.epoch";
 /// The node's name: two nodes may share one engine, and each touches only its own.
 pub const NODE: &str = "longshore.node";
+
+/// The store of the orchestrator that ordered it: on one engine two installations may each have a node
+/// of the same name.
+pub const STORE: &str = "longshore.store";
 
 /// The part of the label namespace that is ours.
 pub(super) const RESERVED: &str = "longshore.";
@@ -32,6 +36,8 @@ pub struct Owner {
     pub epoch: i32,
     /// The node that made it.
     pub node: NodeName,
+    /// The store of the orchestrator that ordered it.
+    pub store: Option<StoreIncarnation>,
 }
 
 impl Owner {
@@ -42,6 +48,9 @@ impl Owner {
         labels.insert(SERVICE.to_owned(), self.service.to_string());
         labels.insert(REVISION.to_owned(), self.revision.to_string());
         labels.insert(EPOCH.to_owned(), self.epoch.to_string());
+        if let Some(store) = self.store {
+            labels.insert(STORE.to_owned(), store.to_string());
+        }
         labels
     }
 
@@ -54,6 +63,7 @@ impl Owner {
             revision: labels.get(REVISION)?.parse().ok()?,
             epoch: labels.get(EPOCH)?.parse().ok()?,
             node: NodeName::parse(labels.get(NODE)?).ok()?,
+            store: labels.get(STORE).and_then(|store| store.parse().ok()),
         })
     }
 }
@@ -123,6 +133,7 @@ mod tests {
             revision: 3,
             epoch: 2,
             node: NodeName::parse("n1").unwrap(),
+            store: Some(StoreIncarnation::new()),
         }
     }
 

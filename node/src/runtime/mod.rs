@@ -8,7 +8,7 @@ pub mod simulated;
 use crate::journal::Attempt;
 use crate::log_sink::LogSink;
 use async_trait::async_trait;
-use shared::id::DeploymentId;
+use shared::id::{DeploymentId, StoreIncarnation};
 use shared::name::{DeploymentName, ServiceName};
 use shared::source::{CommitId, GitUrl, ImageRef, Source};
 use shared::spec::{DeploymentSpec, ServiceSpec};
@@ -166,6 +166,8 @@ pub struct ContainerJob<'a> {
     pub deployment_name: &'a DeploymentName,
     /// The revision and attempt.
     pub attempt: Attempt,
+    /// The store whose orchestrator ordered it.
+    pub store: Option<StoreIncarnation>,
     /// The service.
     pub service: &'a ServiceSpec,
     /// The image, by the engine's id.
@@ -196,6 +198,8 @@ pub struct ContainerFacts {
     pub service: ServiceName,
     /// The attempt that it says it is of.
     pub attempt: Attempt,
+    /// The store whose orchestrator ordered it, as it says.
+    pub store: Option<StoreIncarnation>,
 }
 
 /// How a container is.

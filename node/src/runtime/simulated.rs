@@ -387,6 +387,7 @@ impl Runtime for SimulatedRuntime {
             deployment_id: job.deployment_id,
             service: job.service.name.clone(),
             attempt: job.attempt,
+            store: job.store,
         };
         let state = ContainerState {
             running: false,

@@ -252,7 +252,7 @@ impl Sentinel {
         }
         guard.idle_since = None;
         let service = guard.service.clone();
-        match recreate(&self.core.runtime, &self.record, &service).await {
+        match recreate(&self.core, &self.record, &service).await {
             Ok(created) => {
                 let address = created.address;
                 self.replace(

@@ -53,6 +53,7 @@ impl Fixture {
             revision: 1,
             epoch: 1,
             node: self.node.clone(),
+            store: None,
         }
     }
 

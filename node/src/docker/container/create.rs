@@ -194,6 +194,7 @@ mod tests {
                 revision: 1,
                 epoch: 1,
                 node: NodeName::parse("n1").unwrap(),
+                store: None,
             },
             image: "busybox".to_owned(),
             command: None,

@@ -92,6 +92,7 @@ impl LocalRuntime {
             revision: job.attempt.revision,
             epoch: job.attempt.epoch,
             node: self.node.clone(),
+            store: job.store,
         };
         let volumes = job.service.volumes.iter().map(|volume| VolumeMount {
             volume: volume_name(job.deployment_id, &volume.name),

@@ -258,6 +258,7 @@ impl Runtime for LocalRuntime {
                 revision: owner.revision,
                 epoch: owner.epoch,
             },
+            store: owner.store,
         });
         Ok(facts.collect())
     }
