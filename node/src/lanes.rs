@@ -181,6 +181,7 @@ async fn until_it_ends(core: &Arc<Core>, entry: WorkEntry, cancel: &Cancellation
             }
         }
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             () = pause.wait() => {}
         }

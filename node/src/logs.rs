@@ -93,6 +93,7 @@ impl Followers {
         core.clone().tasks.spawn(async move {
             let log = LogSink::new(LogSubject::Service(stream), 0, core.telemetry.clone());
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = ends(lease) => {}
                 () = send_lines(&core, &wish, &log) => {}

@@ -36,6 +36,7 @@ impl Steward {
                 );
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.wake.steward.notified() => {}
                 () = tokio::time::sleep(ROUND) => {}

@@ -31,6 +31,7 @@ pub(super) async fn run(action: &Action, work: &AdoptWork) -> Ending {
             Err(StepError::EngineAway(detail)) => {
                 tracing::warn!(work_id = %action.request().id, %detail, "taking up a revision waits for the container engine");
                 tokio::select! {
+                    biased;
                     () = action.cancel.cancelled() => {}
                     () = engine_returns(core) => {}
                 }

@@ -81,6 +81,7 @@ pub(crate) async fn run(core: Arc<Core>, lanes: Lanes) {
             },
         };
         next = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             // What was begun goes on; the newer picture waits for it by itself.
             newer = core.pictures.take() => Some(newer),
@@ -211,10 +212,12 @@ async fn until_it_is_so(core: Arc<Core>, deployment_id: DeploymentId, wanted: Wa
             }
         }
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return false,
             () = pause.wait() => {}
         }
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return false,
             () = core.engine_is_up() => {}
         }

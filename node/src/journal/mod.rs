@@ -21,7 +21,7 @@ pub use simulated::SimulatedDisk;
 use disk::{Commit, Disk, Order, Room, Row, Writer};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::NodeReport;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,7 +59,7 @@ pub struct State {
     /// Unsent reports, in the order of sending.
     reports: BTreeMap<u64, NodeReport>,
     /// How far each revision's reports have come.
-    pub standings: HashMap<RevisionId, Standing>,
+    pub standings: BTreeMap<RevisionId, Standing>,
     /// What this node has of each deployment.
     pub deployments: BTreeMap<DeploymentId, DeploymentRecord>,
     /// Deployments that are gone for good.

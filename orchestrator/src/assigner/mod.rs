@@ -49,6 +49,7 @@ impl Assigner {
                 ),
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.wake.assigner.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}

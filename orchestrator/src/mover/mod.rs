@@ -40,6 +40,7 @@ impl Mover {
                 return;
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.wake.mover.notified() => {}
                 () = tokio::time::sleep(SWEEP) => {}

@@ -4,7 +4,7 @@ use super::{Store, StoreError};
 use sea_orm::FromQueryResult;
 use shared::id::{DeploymentId, NodeId, RevisionId, WorkId};
 use shared::name::{DeploymentName, NodeName};
-use shared::status::{ApplicationStatus, DesiredState, NodeStatus};
+use shared::status::{ApplicationStatus, DesiredState, FailureReason, NodeStatus};
 
 /// Everything that the rows say.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct RevisionRow {
     pub number: i32,
     /// Where it stands.
     pub status: ApplicationStatus,
+    /// Why it failed.
+    pub failure_reason: Option<FailureReason>,
     /// What a person should know.
     pub status_detail: Option<String>,
     /// The attempt.
@@ -130,7 +132,7 @@ impl Store {
                 .all(db)
                 .await?,
             revisions: all(
-                "SELECT id, deployment_id, number, status, status_detail, epoch, node_id, source_version, last_event_seq FROM revisions \
+                "SELECT id, deployment_id, number, status, failure_reason, status_detail, epoch, node_id, source_version, last_event_seq FROM revisions \
                  ORDER BY deployment_id, number",
             )
             .all(db)

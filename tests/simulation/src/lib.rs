@@ -7,13 +7,14 @@
 //! peace, and within a bounded time everything must agree: see `oracle`.
 //!
 //! Reading order: `scenario` (what a seed stands for), `world` (processes and what outlives them),
-//! `life` (how they die), `broker`, `machine`, `user` and `strike` (what happens), `oracle` (what
-//! must hold).
+//! `life` (how they die), `broker`, `machine`, `user`, `operator` and `strike` (what happens), `oracle`
+//! (what must hold).
 
 mod broker;
 mod dice;
 mod life;
 mod machine;
+mod operator;
 mod oracle;
 mod scenario;
 mod source;
@@ -161,6 +162,7 @@ async fn run(
     let world = World::new(scenario, database, directory.to_owned(), trace.clone());
     world.begin();
     strike::begin(&world);
+    operator::begin(&world);
     let promises = user::begin(&world);
     tokio::time::sleep(storm).await;
     world.peace();

@@ -7,7 +7,9 @@ use crate::world::{Slot, World};
 use node::runtime::simulated::SimulatedContainer;
 use orchestrator::store::{DeploymentRow, Picture, RevisionRow};
 use shared::id::{DeploymentId, NodeId, RevisionId};
-use shared::status::{ApplicationStatus as S, DesiredState, NodeStatus, Outcome, transition};
+use shared::status::{
+    ApplicationStatus as S, DesiredState, FailureReason, NodeStatus, Outcome, transition,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What is not as it must be now; nothing when all is well.
@@ -97,7 +99,12 @@ fn revisions(world: &World, rows: &Rows<'_>, findings: &mut Findings) {
         if let Some(version) = version {
             let is_true = match revision.status {
                 S::Running | S::Stopped => version.is_good(),
-                S::Failed => !version.is_good() || world.is_disturbed(revision.deployment_id),
+                S::Failed => {
+                    !version.is_good()
+                        || world.is_disturbed(revision.deployment_id)
+                        || (revision.failure_reason == Some(FailureReason::NodeLost)
+                            && world.was_left_behind(revision.deployment_id))
+                }
                 _ => true,
             };
             findings.expect(is_true, || {

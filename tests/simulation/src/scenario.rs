@@ -53,6 +53,8 @@ pub(crate) struct Faults {
     pub(crate) journal_wiped: bool,
     /// A machine is gone for good, with its containers.
     pub(crate) node_gone: bool,
+    /// Nodes are cordoned, drained, removed while they are lost, and taken back.
+    pub(crate) nodes_operated: bool,
 }
 
 /// What is asked of the product beside what always is.
@@ -82,10 +84,10 @@ impl Faults {
         container_removed: true,
         disk_full: true,
         work_wiped: true,
-        // These need leases, assignments and the placement of a lost node's work.
-        broker_wiped: false,
-        journal_wiped: false,
-        node_gone: false,
+        broker_wiped: true,
+        journal_wiped: true,
+        node_gone: true,
+        nodes_operated: true,
     };
 }
 

@@ -126,7 +126,13 @@ async fn hit(world: &World, strike: Strike, dice: &Dice) {
             }
         }
         Strike::WorkWiped => world.broker.wipe(false),
-        Strike::BrokerWiped => world.broker.wipe(true),
+        Strike::BrokerWiped => {
+            // It lost its disk, and what a broker starts with then is empty.
+            world.broker.away(true);
+            world.broker.wipe(true);
+            pause(lasts).await;
+            world.broker.away(false);
+        }
         Strike::JournalWiped => {
             node.kill();
             node.disk.wipe();

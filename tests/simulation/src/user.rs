@@ -125,6 +125,9 @@ impl User {
         if is_made == (wish == Wish::Create) {
             return;
         }
+        if let (Wish::Stop, Some(id)) = (wish, self.promise(|promise| promise.id)) {
+            self.world.stop(id);
+        }
         if wish == Wish::Redeploy {
             self.world.repositories.push(&self.url, &self.dice);
         }

@@ -37,6 +37,10 @@ pub(crate) struct World {
     pub(crate) slots: Vec<Slot>,
     /// Deployments of which somebody removed or ended a container by hand: they may fail of it.
     disturbed: Mutex<BTreeSet<DeploymentId>>,
+    /// Deployments that somebody stopped: nobody moves what stands still from a machine that is gone.
+    stopped: Mutex<BTreeSet<DeploymentId>>,
+    /// Whether a node was removed.
+    has_removed: AtomicBool,
     /// Files of actions, a directory a life.
     directory: PathBuf,
     /// Whether things still go wrong.
@@ -100,6 +104,8 @@ impl World {
             database,
             repositories: Repositories::default(),
             disturbed: Mutex::default(),
+            stopped: Mutex::default(),
+            has_removed: AtomicBool::new(false),
             directory,
             is_stormy: Mutex::new(true),
         })
@@ -158,11 +164,38 @@ impl World {
             .insert(deployment);
     }
 
+    /// Somebody asked for this to stand still.
+    pub(crate) fn stop(&self, deployment: DeploymentId) {
+        let stopped = self.stopped.lock();
+        stopped
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(deployment);
+    }
+
+    /// A node was taken out of the fleet, or somebody asked for that.
+    pub(crate) fn remove(&self) {
+        self.has_removed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this may have stood still on a node that was removed: it failed with it.
+    pub(crate) fn was_left_behind(&self, deployment: DeploymentId) -> bool {
+        let stopped = self.stopped.lock();
+        self.has_removed.load(Ordering::Relaxed)
+            && stopped
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&deployment)
+    }
+
     /// Every node that is there, running or not.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Slot> {
+        self.all_nodes().filter(|slot| !slot.is_gone())
+    }
+
+    /// Every node that ever was there, also those whose machine is gone.
+    pub(crate) fn all_nodes(&self) -> impl Iterator<Item = &Slot> {
         self.slots
             .iter()
-            .filter(|slot| matches!(slot.who, Who::Node(_)) && !slot.is_gone())
+            .filter(|slot| matches!(slot.who, Who::Node(_)))
     }
 
     async fn keep_running(self: &Arc<Self>, number: usize) {
@@ -170,7 +203,7 @@ impl World {
             return;
         };
         let mut lives = 0;
-        loop {
+        while !slot.is_gone() {
             lives += 1;
             let life = Arc::new(self.new_life(slot));
             let stop = CancellationToken::new();
@@ -214,9 +247,6 @@ impl World {
                 }
                 Some(Ok(Err(error))) => self.trace.complain(format!("{} ended: {error}", slot.who)),
                 Some(Err(error)) => self.trace.complain(format!("{} ended: {error}", slot.who)),
-            }
-            if slot.is_gone() {
-                return;
             }
             let down = if slot.dice.happens(200) { 30_000 } else { 3000 };
             let down = if self.is_stormy() { down } else { 1000 };

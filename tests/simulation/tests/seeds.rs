@@ -55,6 +55,7 @@ fn the_same_seed_gives_the_same_run() {
             stage.run(seed, traced).unwrap(),
         );
         assert_eq!(one.trace, two.trace, "seed {seed}");
+        assert_eq!(one.digest, two.digest, "seed {seed}");
         let untraced = stage.run(seed, Options::default()).unwrap();
         assert_eq!(one.findings, untraced.findings, "seed {seed}");
         assert_eq!(one.converged_in, untraced.converged_in, "seed {seed}");

@@ -184,9 +184,15 @@ impl Bus for ChaosBus {
     }
 
     fn health(&self) -> watch::Receiver<BusHealth> {
-        let state = self.broker.state();
-        match state.clients.get(&self.client) {
-            Some(client) => client.health.subscribe(),
+        let mut state = self.broker.state();
+        match state.clients.get_mut(&self.client) {
+            Some(client) => {
+                let looking = watch::Sender::new(client.health());
+                let receiver = looking.subscribe();
+                client.health.retain(|looking| looking.receiver_count() > 0);
+                client.health.push(looking);
+                receiver
+            }
             // Its life is over.
             None => watch::Sender::new(BusHealth::Up).subscribe(),
         }

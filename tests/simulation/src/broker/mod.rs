@@ -124,7 +124,20 @@ struct Client {
     who: Who,
     is_connected: bool,
     is_cut: bool,
-    health: watch::Sender<BusHealth>,
+    /// One for each who looks: those who wait for the same one are woken in no certain order.
+    health: Vec<watch::Sender<BusHealth>>,
+}
+
+impl Client {
+    fn health(&self) -> BusHealth {
+        if self.is_connected {
+            BusHealth::Up
+        } else {
+            BusHealth::Down {
+                reason: "it is simulated to be away".to_owned(),
+            }
+        }
+    }
 }
 
 impl Broker {
@@ -219,7 +232,7 @@ impl Broker {
             who,
             is_connected: true,
             is_cut,
-            health: watch::Sender::new(BusHealth::Up),
+            health: Vec::new(),
         };
         state.clients.insert(id, client);
         self.reconnect(&mut state, id);
@@ -248,13 +261,11 @@ impl Broker {
         if std::mem::replace(&mut it.is_connected, is_connected) == is_connected {
             return;
         }
-        it.health.send_replace(if is_connected {
-            BusHealth::Up
-        } else {
-            BusHealth::Down {
-                reason: "it is simulated to be away".to_owned(),
-            }
-        });
+        let health = it.health();
+        it.health.retain(|looking| looking.receiver_count() > 0);
+        for looking in &it.health {
+            looking.send_replace(health.clone());
+        }
         if is_connected {
             return;
         }
