@@ -24,6 +24,10 @@ type Ran = BTreeMap<String, u32>;
 
 /// Does it. Starting what runs is fine.
 pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kind) -> Ending {
+    if is_replaced(action) {
+        // What took its place says what became of it.
+        return action.finish(|_| {}).await;
+    }
     let core = &action.core;
     let deployment_id = action.request().deployment_id;
     core.sentinels.forget(deployment_id).await;
@@ -48,6 +52,12 @@ pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kin
     };
     core.sentinels.follow(core, deployment_id);
     ending
+}
+
+/// Whether another revision came to run here while the order waited for its turn.
+fn is_replaced(action: &Action) -> bool {
+    let current = action.record().and_then(|record| record.current);
+    current.is_some_and(|current| current.revision_id != action.request().revision_id)
 }
 
 async fn attempt(

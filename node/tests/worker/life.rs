@@ -54,6 +54,21 @@ async fn a_restart_goes_through_starting_and_verifying() {
 }
 
 #[tokio::test]
+async fn a_restart_of_what_was_replaced_meanwhile_says_nothing_of_it() {
+    let stage = Stage::new().await;
+    let old = App::new();
+    old.runs(&stage).await;
+    let new = old.next();
+    new.runs(&stage).await;
+    let before = stage.words(old.revision_id);
+    let restart = old.work(&stage, WorkAction::Restart(all()));
+    stage.send(&[&restart]).await;
+    stage.until_finished(&restart).await;
+    // That the new one runs is what ends the old one; it did not fail.
+    assert_eq!(stage.words(old.revision_id), before);
+}
+
+#[tokio::test]
 async fn starting_what_was_removed_by_hand_makes_it_again() {
     use node::runtime::Runtime as _;
     let stage = Stage::new().await;
