@@ -322,7 +322,7 @@ proptest! {
                 }).unwrap();
             }
             journal.change(|_| ()).await.unwrap();
-            let mut last: HashMap<RevisionId, (i32, i32)> = HashMap::new();
+            let mut last: BTreeMap<RevisionId, (i32, i32)> = BTreeMap::new();
             for (_, report) in journal.unsent(usize::MAX) {
                 let NodeReport::Status(report) = report else { continue };
                 let before = last.insert(report.revision_id, (report.epoch, report.seq));
