@@ -87,7 +87,23 @@ impl Draft<'_> {
 
     /// Nothing of a deployment but its volumes is left: it is forgotten, and its end is said.
     pub fn deployment_left(&mut self, node: &NodeName, deployment_id: DeploymentId, as_of: i64) {
+        // An order that waits goes on where the reports of its revision had come to: one that began
+        // to count anew would be taken for a copy of what was said before.
+        let waiting: Vec<_> = self
+            .state
+            .work
+            .values()
+            .filter(|entry| entry.request.deployment_id == deployment_id)
+            .filter_map(|entry| {
+                let revision_id = entry.request.revision_id;
+                let standing = self.state.standings.get(&revision_id)?;
+                Some((revision_id, standing.clone()))
+            })
+            .collect();
         self.deployment_remove(deployment_id);
+        for (revision_id, standing) in waiting {
+            self.standing_put(revision_id, standing);
+        }
         self.say(NodeReport::Removed(DeploymentRemoved {
             node: node.clone(),
             deployment_id,

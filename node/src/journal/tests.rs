@@ -6,6 +6,7 @@ use shared::message::{
 use shared::name::{DeploymentName, NodeName};
 use shared::source::{GitSource, GitUrl, Source};
 use shared::status::ApplicationStatus as S;
+use std::collections::HashMap;
 
 fn node() -> NodeName {
     NodeName::parse("n1").unwrap()
@@ -51,6 +52,21 @@ fn report(draft: &mut Draft<'_>, request: &WorkRequest, status: S) -> bool {
         status,
         StepReport::default(),
     )
+}
+
+#[tokio::test]
+async fn an_order_that_waits_counts_on_after_its_deployment_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&dir.path().join("journal.redb")).unwrap();
+    let mut destroy = request(WorkAction::Destroy { volumes: true });
+    destroy.last_report_seq = 7;
+    let left = journal.change(|draft| {
+        draft.accept(&node(), destroy.clone());
+        draft.deployment_left(&node(), destroy.deployment_id, 1);
+        report(draft, &destroy, S::Destroyed)
+    });
+    assert!(left.await.unwrap());
+    journal.read(|state| assert_eq!(state.standings[&destroy.revision_id].last_seq, 8));
 }
 
 #[tokio::test]
