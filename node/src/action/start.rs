@@ -24,8 +24,9 @@ type Ran = BTreeMap<String, u32>;
 
 /// Does it. Starting what runs is fine.
 pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kind) -> Ending {
-    if is_replaced(action) {
-        // What took its place says what became of it.
+    if is_replaced(action) || action.running().is_none() {
+        // What took its place says what became of it. Where nothing did, the record is lost: the next
+        // picture finds the revision missing, and it is taken up or deployed anew.
         return action.finish(|_| {}).await;
     }
     let core = &action.core;

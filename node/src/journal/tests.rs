@@ -6,7 +6,6 @@ use shared::message::{
 use shared::name::{DeploymentName, NodeName};
 use shared::source::{GitSource, GitUrl, Source};
 use shared::status::ApplicationStatus as S;
-use std::collections::HashMap;
 
 fn node() -> NodeName {
     NodeName::parse("n1").unwrap()

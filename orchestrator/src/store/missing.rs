@@ -246,7 +246,8 @@ impl Taking {
                 ports: ports
                     .remove(&(standing.deployment_id, *node_id))
                     .unwrap_or_default(),
-                stopped: standing.status == ApplicationStatus::Stopped,
+                // What is wanted, not what was: an order to start it may have met a node without a record.
+                stopped: deployment.desired_state == DesiredState::Stopped,
                 given: given.get(node_id).copied().unwrap_or_default(),
             };
             let action = WorkAction::Adopt(Box::new(work));

@@ -218,7 +218,9 @@ impl Book {
                     at: Some(plausible(report.at)),
                 };
                 if status.is_live() {
-                    self.outlived_cancel(standing);
+                    standing.cancel_into = None;
+                    standing.cancel_requested_at = None;
+                    self.runs_against_its_wish(standing);
                 }
                 self.ledger.step(standing, status, because);
             }
@@ -226,13 +228,9 @@ impl Book {
         self.learn(standing, report.facts);
     }
 
-    /// Asked to give it up, its node already had it running: that request is void. When it was made
-    /// because the deployment was stopped, what runs now is to be stopped.
-    fn outlived_cancel(&mut self, standing: &mut Standing) {
-        standing.cancel_into = None;
-        if standing.cancel_requested_at.take().is_none() {
-            return;
-        }
+    /// A deployment that was stopped while this was on its way, by a cancel that came too late or an
+    /// older order that came after the stop: what runs now is to be stopped.
+    fn runs_against_its_wish(&mut self, standing: &Standing) {
         let is_stopped = self
             .deployments
             .get(&standing.deployment_id)
