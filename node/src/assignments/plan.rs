@@ -17,7 +17,7 @@ use crate::journal::{
 use crate::runtime::ContainerFacts;
 use shared::id::{DeploymentId, RevisionId, WorkId};
 use shared::message::{Assigned, Assignments, WorkAction};
-use shared::status::ApplicationStatus as S;
+use shared::status::{ApplicationStatus as S, transition};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a picture says of one deployment.
@@ -265,7 +265,11 @@ fn word(assigned: &Assigned, local: &Local<'_>) -> Option<Step> {
             None
         }
         _ => match said {
-            Some(status) if status.is_final() => again(status),
+            // What cannot follow would change nothing: a cancel, say, that came after the journal was
+            // lost, for what had been said to run by then. It is missing instead.
+            Some(status) if status.is_final() && transition(assigned.status, status).is_ok() => {
+                again(status)
+            }
             _ if assigned.status.is_live() || assigned.status == S::Stopped => {
                 Some(Step::Missing {
                     assigned: Box::new(assigned.clone()),

@@ -168,7 +168,14 @@ impl Book {
             if waited.remove(&seq) {
                 self.effects.unpark.push((standing.id, standing.epoch, seq));
             }
-            if seq < next && !is_unfenced() {
+            if seq < next && self.is_the_end(standing, &report) {
+                standing.last_report_seq = next;
+                let counted_on = StatusReport {
+                    seq: next,
+                    ..report
+                };
+                self.apply(standing, counted_on);
+            } else if seq < next && !is_unfenced() {
                 self.ignored.duplicate += 1;
             } else {
                 standing.last_report_seq = seq;
@@ -181,6 +188,18 @@ impl Book {
                 .filter(|(seq, _)| !waited.contains(seq))
                 .map(|(_, report)| report),
         );
+    }
+
+    /// Whether a report ends what is being destroyed. A node that has forgotten the deployment counts
+    /// anew, and that nothing is left is true whatever its number; it is applied once all the same,
+    /// since nothing follows it.
+    fn is_the_end(&self, standing: &Standing, report: &StatusReport) -> bool {
+        report.status == ApplicationStatus::Destroyed
+            && standing.status != ApplicationStatus::Destroyed
+            && self
+                .deployments
+                .get(&standing.deployment_id)
+                .is_some_and(|it| it.desired_state == DesiredState::Destroyed)
     }
 
     fn apply(&mut self, standing: &mut Standing, report: StatusReport) {
