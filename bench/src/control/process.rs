@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use testkit::api::Api;
 use tokio::process::{Child, Command};
 
@@ -50,8 +51,18 @@ impl Server {
     }
 }
 
-/// The broker's process, as its management API names it.
+/// The broker's process, as its management API names it; it does so some seconds after its start.
 pub(crate) async fn broker_pid() -> Result<u32> {
+    for _ in 0..60 {
+        if let Some(pid) = named_pid().await? {
+            return Ok(pid);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    anyhow::bail!("the broker's management API does not name its process")
+}
+
+async fn named_pid() -> Result<Option<u32>> {
     let base = std::env::var("LONGSHORE_TEST_AMQP_MANAGEMENT")
         .context("LONGSHORE_TEST_AMQP_MANAGEMENT")?;
     let output = Command::new("curl")
@@ -59,8 +70,6 @@ pub(crate) async fn broker_pid() -> Result<u32> {
         .output()
         .await?;
     let nodes: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let pid = nodes[0]["os_pid"]
-        .as_str()
-        .context("the broker's process id")?;
-    Ok(pid.parse()?)
+    let pid = nodes[0]["os_pid"].as_str();
+    Ok(pid.map(str::parse).transpose()?)
 }
