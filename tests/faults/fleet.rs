@@ -233,6 +233,19 @@ impl Fleet {
         }
     }
 
+    /// Asks for a verb on a deployment, whatever becomes of the answer.
+    pub(crate) async fn ask_for(&self, mutation: &str, id: &str) {
+        let query = format!("mutation($id: ID!) {{ {mutation}(id: $id) {{ id }} }}");
+        // A server that ends in the middle gives none.
+        if let Ok(answer) = self
+            .api
+            .try_ask(&query, serde_json::json!({ "id": id }))
+            .await
+        {
+            assert!(answer.errors.is_empty(), "{answer:?}");
+        }
+    }
+
     /// The id of a deployment, once there is one of this name.
     pub(crate) async fn id_of(&self, name: &str) -> String {
         let query = "query($name: String!) { deployment(name: $name) { id } }";

@@ -48,9 +48,29 @@ async fn after_commit_before_publish() {
     dies_on_the_way("orchestrator::dispatch::after_commit_before_publish=abort").await;
 }
 
+/// What a new deployment needs is sent by whoever gives it to a node. A stop is only a row, until the
+/// publisher claims it.
 #[tokio::test]
 async fn after_the_publisher_has_claimed() {
-    dies_on_the_way("orchestrator::publish::after_claim_before_publish=abort").await;
+    let fault = "orchestrator::publish::after_claim_before_publish";
+    let mut line = Fault::new(&format!("orchestrator ends at {fault}"));
+    let mut fleet = Fleet::pair().await;
+    let repository = fleet.git.repository("app", &hello("one"));
+    fleet.request("app", &repository, 0).await;
+    let id = fleet.id_of("app").await;
+    fleet.api.until_latest(&id, 1, "RUNNING").await;
+    fleet.kill("orchestrator").await;
+    fleet.start("orchestrator", &format!("{fault}=abort"));
+    fleet.api.until_ready().await;
+    fleet.ask_for("stopDeployment", &id).await;
+    fleet.dies("orchestrator").await;
+    line.is_over();
+    fleet.start("orchestrator", "");
+    fleet.api.until_ready().await;
+    fleet.api.until_latest(&id, 1, "STOPPED").await;
+    fleet.settle().await;
+    line.converged();
+    fleet.clear().await;
 }
 
 #[tokio::test]
