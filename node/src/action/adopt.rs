@@ -5,7 +5,7 @@
 
 use super::deploy::{engine_returns, take_over};
 use super::{Action, Ending, containers, routes};
-use crate::journal::{RunningRevision, RunningService};
+use crate::journal::{RunningRevision, RunningService, StepReport};
 use crate::runtime::{ContainerFacts, ContainerJob, ContainerState, RuntimeError, StepError};
 use shared::message::AdoptWork;
 use shared::spec::{ImageSpec, ServiceSpec};
@@ -112,6 +112,8 @@ async fn service(
             .await
             .map_err(RuntimeError::while_starting)?;
     } else if !work.stopped && !runs {
+        // What was stopped does not run from one moment to the next; twice says no more than once.
+        action.report(S::Starting, StepReport::default()).await?;
         core.runtime
             .start(&service.container)
             .await

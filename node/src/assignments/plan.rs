@@ -7,7 +7,7 @@
 //! | an attempt | names it, or an older one of its revision | it stays |
 //! | an attempt | names a newer one, or not its revision at all | unfinished work is dropped, containers go |
 //! | anything, and nothing that stays | names no revision of the deployment | all but volumes goes |
-//! | no record of a revision | says that it serves or is stopped | it is missing |
+//! | no record of a revision | says that it serves, is stopped or starts | it is missing |
 //! | what was said last of a revision | says something else | it is said again |
 //! | whatever | the deployment is being destroyed | left to that order |
 
@@ -270,19 +270,23 @@ fn word(assigned: &Assigned, local: &Local<'_>) -> Option<Step> {
             Some(status) if status.is_final() && transition(assigned.status, status).is_ok() => {
                 again(status)
             }
-            _ if assigned.status.is_live() || assigned.status == S::Stopped => {
-                Some(Step::Missing {
-                    assigned: Box::new(assigned.clone()),
-                    adoptable: local
-                        .containers
-                        .iter()
-                        .any(|container| container.attempt == mine),
-                })
-            }
+            _ if should_be_known(assigned.status) => Some(Step::Missing {
+                assigned: Box::new(assigned.clone()),
+                adoptable: local
+                    .containers
+                    .iter()
+                    .any(|container| container.attempt == mine),
+            }),
             // It is open without work: its lease ends, and it is placed anew.
             _ => None,
         },
     }
+}
+
+/// Whether a revision that stands there has a record here, or work under way. On its way to serve for
+/// the first time its lease says the same; on the way back, from a stop or in a restart, nothing else does.
+fn should_be_known(status: S) -> bool {
+    status.is_live() || matches!(status, S::Stopped | S::Starting | S::Verifying)
 }
 
 impl Wanted {

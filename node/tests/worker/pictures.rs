@@ -186,6 +186,30 @@ async fn a_lost_journal_costs_no_container() {
 }
 
 #[tokio::test]
+async fn what_stood_still_and_is_taken_up_to_run_says_that_it_starts() {
+    let mut stage = Stage::new().await;
+    let app = placed(1);
+    app.runs(&stage).await;
+    let running = stage.until_status(app.revision_id, S::Running).await;
+    let container = stage.machine.containers().remove(0).facts.id;
+    stage.lose_journal().await;
+    let at_once = std::time::Duration::ZERO;
+    stage.machine.stop(&container, at_once).await.unwrap();
+    stage.start().await;
+    let order = adopt(&stage, &app, &running, 2);
+    stage.send(&[&order]).await;
+    stage.until_finished(&order).await;
+    assert!(stage.machine.containers()[0].state.running);
+    let said: Vec<S> = stage
+        .statuses(app.revision_id)
+        .into_iter()
+        .filter(|said| said.seq > running.seq)
+        .map(|said| said.status)
+        .collect();
+    assert_eq!(said, [S::Starting, S::Running]);
+}
+
+#[tokio::test]
 async fn a_node_that_is_killed_while_it_adopts_goes_on() {
     let mut stage = Stage::new().await;
     let app = placed(1);
