@@ -88,6 +88,9 @@ impl<'a> Draft<'a> {
         self.meet_store(request.store);
         if self.state.done_ids.contains(&request.id) {
             self.say(NodeReport::Accepted(receipt.clone()));
+            if is_destruction(&request) {
+                self.destroyed_again(node, &request);
+            }
             self.say(NodeReport::Finished(receipt));
             return Acceptance::Repeated;
         }
@@ -122,9 +125,17 @@ impl<'a> Draft<'a> {
     }
 
     fn objection(&self, request: &WorkRequest) -> Option<String> {
-        let destroys = matches!(request.action, WorkAction::Destroy { .. });
-        if self.state.destroyed.contains(&request.deployment_id) && !destroys {
-            return Some("the deployment was destroyed here".to_owned());
+        if !is_destruction(request) {
+            if self.state.destroyed.contains(&request.deployment_id) {
+                return Some("the deployment was destroyed here".to_owned());
+            }
+            let is_going = |entry: &WorkEntry| {
+                entry.request.deployment_id == request.deployment_id
+                    && is_destruction(&entry.request)
+            };
+            if self.state.work.values().any(is_going) {
+                return Some("the deployment is being destroyed here".to_owned());
+            }
         }
         if self.state.is_no_longer_assigned(request) {
             return Some("it is not assigned to this node any more".to_owned());
@@ -328,6 +339,20 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Says once more that a deployment is gone. Whoever asks again has not heard it, and no picture
+    /// tells what was said of something that is gone.
+    fn destroyed_again(&mut self, node: &NodeName, request: &WorkRequest) {
+        self.report(
+            node,
+            request.deployment_id,
+            request.revision_id,
+            request.epoch,
+            ApplicationStatus::Destroyed,
+            StepReport::default(),
+        );
+        self.standing_remove(request.revision_id);
+    }
+
     /// These reports were sent, up to and without number `until`.
     pub fn reports_sent(&mut self, until: u64) {
         while let Some(first) = self
@@ -452,6 +477,11 @@ impl<'a> Draft<'a> {
             value: Some(value),
         });
     }
+}
+
+/// Nothing can be asked of a deployment after this: what comes later is late.
+const fn is_destruction(request: &WorkRequest) -> bool {
+    matches!(request.action, WorkAction::Destroy { .. })
 }
 
 /// The beginning of a detail, as much as is kept of it.

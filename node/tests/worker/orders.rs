@@ -259,6 +259,38 @@ async fn a_destroy_interrupts_and_leaves_nothing() {
     stage
         .until("it is refused", |stage| refusal(stage, &late))
         .await;
+    // Who asks again has not heard the answer.
+    stage.send(&[&destroy]).await;
+    let is_said_again = |stage: &Stage| {
+        let said = stage.words(second.revision_id);
+        let times = said.iter().filter(|status| **status == S::Destroyed);
+        (times.count() == 2).then_some(())
+    };
+    stage.until("it is said again", is_said_again).await;
+}
+
+#[tokio::test]
+async fn what_comes_while_a_deployment_is_destroyed_does_not_outlive_it() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    stage.machine.engine_is_away(true);
+    let destroy = app.work(&stage, WorkAction::Destroy { volumes: false });
+    let (late, cancel) = (
+        app.next().deploy(&stage),
+        app.work(&stage, WorkAction::Cancel),
+    );
+    stage.send(&[&destroy]).await;
+    stage.send(&[&late, &cancel]).await;
+    for order in [&late, &cancel] {
+        let reason = stage
+            .until("it is refused", |stage| refusal(stage, order))
+            .await;
+        assert_eq!(reason, "the deployment is being destroyed here");
+    }
+    stage.machine.engine_is_away(false);
+    stage.until_finished(&destroy).await;
+    assert!(stage.machine.containers().is_empty());
 }
 
 #[tokio::test]

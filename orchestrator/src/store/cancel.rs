@@ -1,10 +1,10 @@
 //! Giving revisions up.
 
 use super::column::now;
-use super::dispatch::deployments_lock;
 use super::entity::{deployment, revision, work_request};
 use super::ledger::{Because, Ledger, Standing, standings};
 use super::offer::offers_withdraw;
+use super::revise::living;
 use super::work::{order, work_insert};
 use super::{Store, StoreError};
 use crate::error::CommandError;
@@ -23,7 +23,8 @@ impl Store {
     /// Gives a revision up: at once when no node has it yet, else by asking its node.
     ///
     /// # Errors
-    /// `NOT_FOUND`; `CONFLICT` when it is not on its way; `UNAVAILABLE`.
+    /// `NOT_FOUND`; `CONFLICT` when it is not on its way or its deployment is being destroyed;
+    /// `UNAVAILABLE`.
     pub async fn revision_cancel(&self, id: RevisionId) -> Result<Vec<StatusEvent>, CommandError> {
         let found = revision::Entity::find_by_id(id)
             .one(self.reader())
@@ -33,10 +34,7 @@ impl Store {
             .ok_or_else(|| CommandError::not_found("revision", id))?
             .deployment_id;
         let tx = self.write().await?;
-        let deployments = deployments_lock(&tx, [deployment_id]).await?;
-        let deployment = deployments
-            .get(&deployment_id)
-            .ok_or_else(|| CommandError::not_found("revision", id))?;
+        let deployment = living(&tx, deployment_id).await?;
         let mut rows = standings(&tx, [id]).await?;
         let standing = rows
             .first_mut()
@@ -56,7 +54,7 @@ impl Store {
             );
             return Err(CommandError::conflict(what));
         }
-        let mut acting = Acting::new(self.incarnation(), deployment);
+        let mut acting = Acting::new(self.incarnation(), &deployment);
         acting.ask(
             standing,
             ApplicationStatus::Cancelled,

@@ -190,6 +190,18 @@ both! {
         stage.create("demo").await;
     }
 
+    async fn the_end_counts_beside_a_report_of_its_number(stage: Stage) {
+        let node = stage.node("n1").await;
+        let deployment = stage.create("demo").await;
+        stage.dispatch_all(&node).await;
+        let deploy = stage.published().await.remove(0);
+        stage.commands.destroy(deployment.id, false).await.unwrap();
+        // The node had it destroyed and forgotten before the deploy, which was late, came to it.
+        let said = [next(&deploy, &node, 1, S::Destroyed), next(&deploy, &node, 1, S::Fetching)];
+        stage.store.reports_apply(&said).await.unwrap();
+        assert_eq!(stage.queries.deployment_by_name("demo").await.unwrap(), None);
+    }
+
     async fn every_node_that_had_something_must_answer(stage: Stage) {
         let (one, two) = (stage.node("n1").await, stage.node("n2").await);
         let (id, _) = stage.running("demo", &one).await;
@@ -208,12 +220,15 @@ both! {
 
     async fn a_destroyed_deployment_takes_no_wish(stage: Stage) {
         let node = stage.node("n1").await;
-        let (going, _) = stage.running("going", &node).await;
+        let (going, revision_going) = stage.running("going", &node).await;
         let gone = stage.create("gone").await.id;
+        let revision_gone = stage.latest(gone).await.id;
         stage.commands.destroy(going, false).await.unwrap();
         stage.commands.destroy(gone, false).await.unwrap();
-        for (id, words) in [(going, "is being destroyed"), (gone, "is already destroyed")] {
+        let cases = [(going, revision_going, "is being destroyed"), (gone, revision_gone, "is already destroyed")];
+        for (id, revision_id, words) in cases {
             let errors = [
+                stage.commands.cancel_revision(revision_id).await.unwrap_err(),
                 stage.commands.destroy(id, false).await.unwrap_err(),
                 stage.commands.redeploy(id, None).await.unwrap_err(),
                 stage.commands.rollback(id, None).await.unwrap_err(),

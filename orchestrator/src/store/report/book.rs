@@ -9,6 +9,7 @@ use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{LeasedPort, ReportFacts, ServiceFacts, StatusReport};
 use shared::name::NodeName;
 use shared::status::{ApplicationStatus, DesiredState, Outcome, transition};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How much of a detail is kept, in bytes.
@@ -89,8 +90,20 @@ impl Book {
             overdue.iter().map(|id| (*id, BTreeMap::new())).collect();
         for report in reports {
             let queue = queues.entry(report.revision_id).or_default();
-            if self.concerns_us(report) && queue.insert(report.seq, report.clone()).is_some() {
-                self.ignored.duplicate += 1;
+            if !self.concerns_us(report) {
+                continue;
+            }
+            match queue.entry(report.seq) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(report.clone());
+                }
+                Entry::Occupied(mut known) => {
+                    self.ignored.duplicate += 1;
+                    // A node that has forgotten the deployment counts anew, and nothing follows this.
+                    if report.status == ApplicationStatus::Destroyed {
+                        known.insert(report.clone());
+                    }
+                }
             }
         }
         for (revision_id, queue) in queues {
