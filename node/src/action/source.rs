@@ -18,9 +18,11 @@ pub(super) async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn 
         action.log.system(format!("pulling {}", image.image));
     }
     remember_repository(action, &work.source).await?;
+    let arrival = action.entry.arrival;
+    let found_before = action.core.journal.read(|state| state.commit_of(arrival));
     let job = FetchJob {
         source: &work.source,
-        commit: work.commit.as_ref(),
+        commit: found_before.as_ref(),
         log: &action.log,
         cancel: &action.cancel,
     };
@@ -28,6 +30,9 @@ pub(super) async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn 
     let resolved = tree.resolved();
     if let Some(commit) = &resolved.commit {
         action.log.system(format!("fetched commit {commit}"));
+        // The next step is written after it, so that nothing told of this commit outlives it.
+        let found = |draft: &mut Draft<'_>| draft.commit_found(arrival, commit);
+        action.core.journal.change_soon(found)?;
     }
     for warning in &resolved.warnings {
         action.log.system(format!("warning: {warning}"));

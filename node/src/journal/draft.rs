@@ -9,6 +9,7 @@ use shared::message::{
     NodeReport, ReportFacts, StatusReport, WorkAction, WorkReceipt, WorkRefused, WorkRequest,
 };
 use shared::name::NodeName;
+use shared::source::CommitId;
 use shared::status::{ApplicationStatus, FailureReason, Outcome, transition};
 
 pub(super) const STORE_KEY: &[u8] = b"store";
@@ -216,6 +217,19 @@ impl<'a> Draft<'a> {
         entry.attempts = before.saturating_add(1);
         self.work_put(entry);
         before
+    }
+
+    /// A deployment action is about this commit from now on, also when it is begun again: its ref may
+    /// lead elsewhere by then.
+    pub fn commit_found(&mut self, arrival: u64, commit: &CommitId) {
+        let Some(mut entry) = self.state.work.get(&arrival).cloned() else {
+            return;
+        };
+        match &mut entry.request.action {
+            WorkAction::Deploy(work) if work.commit.is_none() => work.commit = Some(commit.clone()),
+            _ => return,
+        }
+        self.work_put(entry);
     }
 
     /// A work request came to its end.

@@ -20,7 +20,8 @@ pub use simulated::SimulatedDisk;
 
 use disk::{Commit, Disk, Order, Room, Row, Writer};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
-use shared::message::NodeReport;
+use shared::message::{NodeReport, WorkAction};
+use shared::source::CommitId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -230,6 +231,14 @@ impl State {
     /// Unfinished work in the order of arrival.
     pub fn unfinished(&self) -> impl Iterator<Item = &WorkEntry> {
         self.work.values()
+    }
+
+    /// The commit that a deployment action is about, once that is known.
+    pub(crate) fn commit_of(&self, arrival: u64) -> Option<CommitId> {
+        match &self.work.get(&arrival)?.request.action {
+            WorkAction::Deploy(work) => work.commit.clone(),
+            _ => None,
+        }
     }
 
     /// How many reports wait to be sent.

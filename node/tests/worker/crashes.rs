@@ -96,6 +96,37 @@ async fn killed_while_verifying_it_begins_again() {
 }
 
 #[tokio::test]
+async fn begun_again_it_is_about_the_commit_that_it_found() {
+    let mut stage = Stage::new().await;
+    let app = App::new();
+    stage
+        .machine
+        .behave(|behaviour| behaviour.build = Step::Hangs);
+    let deploy = app.deploy(&stage);
+    stage.send(&[&deploy]).await;
+    stage.until_status(app.revision_id, S::Building).await;
+    stage.kill();
+    // Somebody pushes meanwhile.
+    stage.machine.behave(|behaviour| {
+        behaviour.build = Step::Passes;
+        behaviour.content = "b".to_owned();
+    });
+    stage.start().await;
+    stage.until_finished(&deploy).await;
+    let commits: Vec<_> = stage
+        .statuses(app.revision_id)
+        .into_iter()
+        .filter_map(|said| said.facts.commit)
+        .map(|commit| commit.to_string())
+        .collect();
+    let is_the_first = |commit: &String| *commit == "a".repeat(40);
+    assert!(
+        commits.len() > 1 && commits.iter().all(is_the_first),
+        "{commits:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_runs_is_taken_up_and_never_stopped() {
     let mut stage = Stage::new().await;
     let app = App::new();
