@@ -5,7 +5,7 @@
 
 use super::stop::retry;
 use super::{Action, Ending, retire};
-use crate::journal::StepReport;
+use crate::journal::{Attempt, StepReport};
 use crate::runtime::StepError;
 use shared::status::{ApplicationStatus as S, FailureReason};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) async fn run(action: &Action) -> Result<Ending, StepError> {
     }
     if let Some(epoch) = running {
         // An older attempt serves here although the store had placed the revision anew.
-        let stale = crate::journal::Attempt {
+        let stale = Attempt {
             revision: request.revision,
             epoch,
         };
@@ -34,17 +34,11 @@ pub(super) async fn run(action: &Action) -> Result<Ending, StepError> {
             .await
             .map_err(retry)?;
     }
-    let (revision, epoch) = (request.revision, request.epoch);
-    let is_meant =
-        move |found: crate::journal::Attempt| found.revision == revision && found.epoch <= epoch;
-    retire::remove_containers(
-        &action.core,
-        request.deployment_id,
-        is_meant,
-        Duration::ZERO,
-    )
-    .await
-    .map_err(retry)?;
+    // Of what it never began it made nothing. What a lost journal knew may serve: the next picture
+    // says whether it is to go.
+    if standing.is_some() || running.is_some() {
+        remove_candidate(action).await?;
+    }
     shared::fail_point!("node::cancel::before_report");
     let node = &action.core.settings.name;
     let mine = action.attempt();
@@ -69,4 +63,14 @@ pub(super) async fn run(action: &Action) -> Result<Ending, StepError> {
         })
         .await;
     Ok(ending)
+}
+
+async fn remove_candidate(action: &Action) -> Result<(), StepError> {
+    let mine = action.attempt();
+    let is_meant =
+        move |found: Attempt| found.revision == mine.revision && found.epoch <= mine.epoch;
+    let deployment_id = action.request().deployment_id;
+    retire::remove_containers(&action.core, deployment_id, is_meant, Duration::ZERO)
+        .await
+        .map_err(retry)
 }

@@ -254,7 +254,11 @@ fn word(assigned: &Assigned, local: &Local<'_>) -> Option<Step> {
             } else {
                 S::Running
             };
-            again(said.filter(|status| !status.is_open()).unwrap_or(by_record))
+            // An end that was said before it was taken up is over.
+            again(
+                said.filter(|status| status.is_live() || *status == S::Stopped)
+                    .unwrap_or(by_record),
+            )
         }
         // It was replaced here, and that was said.
         Some(running) if running.attempt.revision > mine.revision => None,

@@ -403,6 +403,12 @@ fn what_the_picture_has_otherwise_is_said_again() {
         &failed.clone().said(1, 2, S::Failed),
         &[failed.missing(1, 1, S::Verifying, false)],
     );
+    let ended = new().named(1, 1, S::Stopped).serves(1, 1, 3);
+    check(
+        "a cancel was said of it before it was taken up",
+        &ended.clone().said(1, 1, S::Cancelled),
+        &[ended.again(1, 1, S::Stopped, S::Running)],
+    );
     check(
         "work is under way",
         &serves.said(1, 1, S::Running).works(1, 1, start()),

@@ -310,6 +310,20 @@ impl<'a> Draft<'a> {
         true
     }
 
+    /// What serves from now on is not at its end, whatever was said of it before its record was lost.
+    pub fn revived(&mut self, revision_id: RevisionId) {
+        let known = self.state.standings.get(&revision_id).cloned();
+        if let Some(standing) = known.filter(|known| known.status.is_some_and(|it| it.is_final())) {
+            let standing = Standing {
+                status: None,
+                failure_reason: None,
+                detail: None,
+                ..standing
+            };
+            self.standing_put(revision_id, standing);
+        }
+    }
+
     /// Remembers what this node has of a deployment.
     pub fn deployment_put(&mut self, record: DeploymentRecord) {
         self.put(

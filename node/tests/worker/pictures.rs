@@ -210,6 +210,25 @@ async fn what_stood_still_and_is_taken_up_to_run_says_that_it_starts() {
 }
 
 #[tokio::test]
+async fn a_cancel_that_came_too_late_for_a_lost_journal_removes_nothing() {
+    let mut stage = Stage::new().await;
+    let app = placed(1);
+    app.runs(&stage).await;
+    let running = stage.until_status(app.revision_id, S::Running).await;
+    let containers = stage.machine.containers();
+    stage.lose_journal().await;
+    stage.start().await;
+    let cancel = app.work(&stage, WorkAction::Cancel);
+    stage.send(&[&cancel]).await;
+    stage.until_finished(&cancel).await;
+    let order = adopt(&stage, &app, &running, 2);
+    stage.send(&[&order]).await;
+    stage.until_finished(&order).await;
+    assert_eq!(stage.machine.containers(), containers);
+    assert_eq!(stage.words(app.revision_id).last(), Some(&S::Running));
+}
+
+#[tokio::test]
 async fn a_node_that_is_killed_while_it_adopts_goes_on() {
     let mut stage = Stage::new().await;
     let app = placed(1);

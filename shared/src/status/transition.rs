@@ -69,6 +69,8 @@ fn is_step(from: ApplicationStatus, to: ApplicationStatus) -> bool {
         (S::Running, S::Degraded) | (S::Degraded, S::Running) => true,
         (S::Running | S::Degraded | S::Starting | S::Verifying, S::Stopped) => true,
         (S::Running | S::Degraded | S::Stopped, S::Starting) => true,
+        // The steps of a start between these were lost on the way.
+        (S::Stopped, S::Verifying | S::Running) => true,
 
         // The way there, in order.
         (from, to) => match (way(from), way(to)) {
@@ -218,6 +220,8 @@ mod tests {
                 S::Requested,
                 S::Initialized,
                 S::Starting,
+                S::Verifying,
+                S::Running,
                 S::Failed,
                 S::Superseded,
                 S::Destroyed,
