@@ -30,6 +30,7 @@ mod m20261125_000012_find_unsent_work;
 mod m20261125_000013_trust_locked_parents;
 mod m20261125_000014_index_moves;
 mod m20261125_000015_create_dead_letters;
+mod m20261126_000016_rewrite_less;
 
 /// All changes of the schema, in order.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000013_trust_locked_parents::Migration),
             Box::new(m20261125_000014_index_moves::Migration),
             Box::new(m20261125_000015_create_dead_letters::Migration),
+            Box::new(m20261126_000016_rewrite_less::Migration),
         ]
     }
 }

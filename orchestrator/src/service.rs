@@ -135,7 +135,6 @@ impl Service {
             store: store.clone(),
             events: events.clone(),
             wake: Arc::clone(&wake),
-            me,
             orders,
         };
         let publisher = Publisher {

@@ -2,8 +2,8 @@
 
 use crate::event::{EventSink, Wake};
 use crate::scheduler::{Candidate, Placement, Wish, place};
-use crate::store::{Assignment, Claim, PublishableWork, Store, StoreError};
-use shared::id::{DeploymentId, NodeId, OrchestratorId, RevisionId};
+use crate::store::{Assignment, Claim, PublishableWork, RequestedRevision, Store, StoreError};
+use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use uuid::Uuid;
 const BATCH: u64 = 400;
 /// For how long what is known of nodes is good enough to place by; what is placed meanwhile is counted.
 const NODES_GOOD_FOR: Duration = Duration::from_millis(500);
-/// How long a claim holds: if this process dies with it, somebody else takes over after that.
-const LEASE: Duration = Duration::from_secs(10);
+/// How soon what somebody else had in hand is looked at again: nothing else may wake for it.
+const AGAIN: Duration = Duration::from_millis(100);
 /// How long until a look without a wake-up.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -30,9 +30,24 @@ pub(crate) struct Placer {
     pub(crate) store: Store,
     pub(crate) events: EventSink,
     pub(crate) wake: Arc<Wake>,
-    pub(crate) me: OrchestratorId,
     /// What was recorded as sent, for the publisher to send.
     pub(crate) orders: mpsc::Sender<Vec<PublishableWork>>,
+}
+
+/// What a look at all that waits came to.
+struct Looked {
+    /// Where the next look at what is new begins.
+    up_to: Option<RevisionId>,
+    /// How many others had in hand.
+    passed_over: usize,
+}
+
+/// Waits until then, or for ever.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The nodes as they were a moment ago, and what was placed on them since.
@@ -55,6 +70,7 @@ impl Placer {
         // Ids rise with time: what was requested since the last look lies behind it. What lies before
         // it all the same, by another clock for instance, is found by the next look at everything.
         let mut looked_up_to: Option<RevisionId> = None;
+        let mut again: Option<Instant> = None;
         loop {
             let after = tokio::select! {
                 biased;
@@ -62,9 +78,15 @@ impl Placer {
                 () = self.wake.dispatcher.notified() => None,
                 _ = look.tick() => None,
                 () = self.wake.requested.notified() => looked_up_to,
+                () = until(again) => None,
             };
             match self.place_all(after).await {
-                Ok(last) => looked_up_to = last.max(looked_up_to),
+                Ok(looked) => {
+                    looked_up_to = looked.up_to.max(looked_up_to);
+                    if after.is_none() || looked.passed_over > 0 {
+                        again = (looked.passed_over > 0).then(|| Instant::now() + AGAIN);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -77,29 +99,26 @@ impl Placer {
         }
     }
 
-    /// Looks at every revision that waits, once, beginning after `after`; where the next look at what
-    /// is new begins.
-    async fn place_all(
-        &self,
-        mut after: Option<RevisionId>,
-    ) -> Result<Option<RevisionId>, StoreError> {
+    /// Looks at every revision that waits, once, beginning after `after`.
+    async fn place_all(&self, mut after: Option<RevisionId>) -> Result<Looked, StoreError> {
         let mut nodes: Option<Nodes> = None;
+        let mut passed_over = 0;
         loop {
-            let claim = self
-                .store
-                .claim_requested(self.me, after, BATCH, LEASE)
-                .await?;
-            let Some(last) = claim.revisions.last() else {
+            let requested = self.store.requested(after, BATCH).await?;
+            let Some(last) = requested.last().copied() else {
                 let has_room = nodes.as_ref().is_some_and(Nodes::has_ready);
-                return Ok(after.map(|last| if has_room { overlapping(last) } else { last }));
+                let up_to = after.map(|last| if has_room { overlapping(last) } else { last });
+                return Ok(Looked { up_to, passed_over });
             };
-            after = Some(last.id);
+            after = Some(last);
             let known = match nodes.take() {
                 Some(nodes) if nodes.read_at.elapsed() < NODES_GOOD_FOR => nodes,
                 _ => self.nodes().await?,
             };
             let known = nodes.insert(known);
-            self.place_batch(&claim, &mut known.candidates).await?;
+            let claim = self.store.claim(&requested).await?;
+            passed_over += claim.passed_over;
+            self.place_batch(claim, &mut known.candidates).await?;
         }
     }
 
@@ -112,9 +131,13 @@ impl Placer {
         })
     }
 
-    async fn place_batch(&self, claim: &Claim, nodes: &mut [Candidate]) -> Result<(), StoreError> {
+    async fn place_batch(
+        &self,
+        claim: Claim<'_>,
+        nodes: &mut [Candidate],
+    ) -> Result<(), StoreError> {
         shared::fail_point!("orchestrator::place::after_claim_before_dispatch");
-        let sticky = self.sticky(claim, nodes).await?;
+        let sticky = self.sticky(&claim.revisions, nodes).await?;
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {
@@ -128,20 +151,17 @@ impl Placer {
                     count(nodes, node_id);
                     assignments.push(Assignment {
                         revision_id: revision.id,
-                        deployment_id: revision.deployment_id,
                         node_id,
                     });
                 }
+                // It is said already.
+                Placement::Wait(why) if revision.status_detail.as_ref() == Some(&why) => {}
                 Placement::Wait(why) => waiting.push((revision.id, why)),
             }
         }
-        self.store.requested_wait(claim.token, &waiting).await?;
-        let dispatched = self
-            .store
-            .dispatch_to_send(claim.token, &assignments)
-            .await?;
+        let dispatched = claim.give(&self.store, &assignments, &waiting).await?;
         shared::fail_point!("orchestrator::dispatch::after_commit_before_publish");
-        if self.orders.send(dispatched.orders).await.is_err() {
+        if !dispatched.orders.is_empty() && self.orders.send(dispatched.orders).await.is_err() {
             tracing::debug!("the publisher has ended; work is sent again by whoever comes next");
         }
         if !dispatched.steps.is_empty() {
@@ -159,12 +179,11 @@ impl Placer {
     /// nothing new: where the others go does not hang on it.
     async fn sticky(
         &self,
-        claim: &Claim,
+        revisions: &[RequestedRevision],
         nodes: &[Candidate],
     ) -> Result<HashSet<DeploymentId>, StoreError> {
         let is_open = |id: NodeId| nodes.iter().any(|node| node.id == id && node.is_open());
-        let leaving: Vec<DeploymentId> = claim
-            .revisions
+        let leaving: Vec<DeploymentId> = revisions
             .iter()
             .filter(|revision| revision.pinned_node.is_none())
             .filter(|revision| revision.current_node.is_some_and(|id| !is_open(id)))

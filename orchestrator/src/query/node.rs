@@ -110,7 +110,7 @@ async fn drains(store: &Store, rows: &[node::Model]) -> Result<HashMap<NodeId, D
         .sql(
             "SELECT r.node_id, COALESCE(d.pinned_node = n.name, FALSE) AS is_pinned, d.name, r.source_version, r.spec \
              FROM revisions r JOIN deployments d ON d.id = r.deployment_id JOIN nodes n ON n.id = r.node_id \
-             WHERE r.status IN ('STARTING', 'VERIFYING', 'RUNNING', 'DEGRADED') AND d.desired_state = 'RUNNING' \
+             WHERE r.is_placed AND r.status IN ('STARTING', 'VERIFYING', 'RUNNING', 'DEGRADED') AND d.desired_state = 'RUNNING' \
              AND (d.active_revision_id = r.id OR d.active_revision_id IS NULL) AND r.node_id",
         )
         .one_of(drains.keys().copied())

@@ -93,8 +93,7 @@ impl Store {
             .sql(
                 "SELECT r.node_id, r.deployment_id, d.name, d.desired_state, r.id AS revision_id, r.number, r.epoch, \
                  r.last_report_seq, r.status FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
-                 WHERE r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING', 'RUNNING', 'DEGRADED', 'STOPPED') \
-                 AND r.node_id",
+                 WHERE r.is_placed AND r.node_id",
             )
             .one_of(nodes.iter().copied())
             .push(" ORDER BY r.id")

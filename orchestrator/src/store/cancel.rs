@@ -79,7 +79,7 @@ impl Store {
             .sql(
                 "SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id JOIN nodes n ON n.id = r.node_id \
                  WHERE r.cancel_requested_at IS NOT NULL AND d.desired_state <> 'DESTROYED' AND r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING') AND (n.status = 'LOST' OR EXISTS \
-                 (SELECT 1 FROM work_requests w WHERE w.revision_id = r.id AND w.kind = 'CANCEL' AND w.accepted_at IS NULL \
+                 (SELECT 1 FROM work_requests w WHERE w.revision_id = r.id AND w.finished_at IS NULL AND w.kind = 'CANCEL' AND w.accepted_at IS NULL \
                  AND w.published_at < ",
             )
             .earlier(patience)
@@ -164,7 +164,7 @@ impl<'a> Acting<'a> {
         self.ledger.touch(standing);
         self.orders.extend(order(
             self.store,
-            self.deployment,
+            &self.deployment.name,
             standing,
             node_id,
             WorkAction::Cancel,

@@ -1,22 +1,25 @@
-//! Revisions that wait for a node, claimed by one dispatcher at a time.
+//! Revisions that wait for a node, each held by one dispatcher at a time: its row and its
+//! deployment's are locked until they are given to nodes, in the same transaction.
 
-use super::column::JsonText;
-use super::{Store, StoreError};
+use super::dispatch::Wanted;
+use super::ledger::{STANDING_COLUMNS, Standing};
+use super::sql::ROWS_AT_ONCE;
+use super::{Store, StoreError, Tx};
 use sea_orm::FromQueryResult;
-use shared::id::{DeploymentId, NodeId, OrchestratorId, RevisionId};
+use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::name::{DeploymentName, NodeName};
-use shared::source::Source;
-use std::time::Duration;
+use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Revisions that are this caller's for a while. After that somebody else may claim them, and what
-/// is written with this token is refused.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// Proves the claim.
-    pub token: Uuid,
+/// Revisions that nobody else can give away while this lives. Dropped, they are free again and
+/// nothing has changed.
+pub struct Claim<'a> {
+    pub(super) tx: Tx<'a>,
+    pub(super) held: HashMap<RevisionId, Held>,
     /// What was claimed, oldest first.
     pub revisions: Vec<RequestedRevision>,
+    /// How many were left out because somebody else had them, or something of their deployments.
+    pub passed_over: usize,
 }
 
 /// A revision that waits for a node.
@@ -24,14 +27,8 @@ pub struct Claim {
 pub struct RequestedRevision {
     /// The revision.
     pub id: RevisionId,
-    /// Its number within the deployment.
-    pub number: i32,
     /// Its deployment.
     pub deployment_id: DeploymentId,
-    /// The deployment's name.
-    pub deployment_name: DeploymentName,
-    /// Where its version comes from.
-    pub source: Source,
     /// The node that it must run on.
     pub pinned_node: Option<NodeName>,
     /// The node that the deployment is on: its ports and volumes are there.
@@ -40,119 +37,128 @@ pub struct RequestedRevision {
     pub status_detail: Option<String>,
 }
 
-#[derive(FromQueryResult)]
-struct Row {
-    id: RevisionId,
-    number: i32,
-    deployment_id: DeploymentId,
-    name: DeploymentName,
-    source: JsonText<Source>,
-    pinned_node: Option<NodeName>,
-    node_id: Option<NodeId>,
-    status_detail: Option<String>,
+/// A claimed revision as it is given to a node.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) standing: Standing,
+    pub(super) deployment_name: DeploymentName,
+    pub(super) wanted: Wanted,
 }
 
 #[derive(FromQueryResult)]
-struct Claimed {
+struct Seen {
     id: RevisionId,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    #[sea_orm(nested)]
+    standing: Standing,
+    #[sea_orm(nested)]
+    wanted: Wanted,
+    deployment_name: DeploymentName,
+    pinned_node: Option<NodeName>,
+    current_node: Option<NodeId>,
 }
 
 impl Store {
-    /// Claims up to `limit` revisions that are REQUESTED, oldest first, beginning after `after`, for
-    /// as long as `lease`. Left out are those that somebody else has claimed, and those whose
-    /// deployment has an older revision under way: one action at a time.
+    /// Up to `limit` revisions that are REQUESTED, oldest first, beginning after `after`. Left out are
+    /// those whose deployment has an older revision under way: one action at a time.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn claim_requested(
+    pub async fn requested(
         &self,
-        by: OrchestratorId,
         after: Option<RevisionId>,
         limit: u64,
-        lease: Duration,
-    ) -> Result<Claim, StoreError> {
-        let token = Uuid::new_v4();
-        let tx = self.write().await?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let candidates = tx
+    ) -> Result<Vec<RevisionId>, StoreError> {
+        let seen: Vec<Seen> = self
             .sql(
-                "WITH waiting AS MATERIALIZED (SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
-                 WHERE r.status = 'REQUESTED' AND d.desired_state <> 'DESTROYED' AND r.id > ",
+                "SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
+                 WHERE r.is_requested AND d.desired_state <> 'DESTROYED' AND r.id > ",
             )
             .bind(after.unwrap_or(RevisionId(Uuid::nil())))
-            .push(" AND (r.claimed_until IS NULL OR r.claimed_until < ")
-            .now()
             .push(
-                ") AND NOT EXISTS (SELECT 1 FROM revisions o WHERE o.deployment_id = r.deployment_id AND o.number < r.number \
+                " AND NOT EXISTS (SELECT 1 FROM revisions o WHERE o.deployment_id = r.deployment_id AND o.number < r.number \
                  AND o.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING')) ORDER BY r.id LIMIT ",
             )
-            .bind(limit)
-            .locked_or_skipped("r")
-            .push(") UPDATE revisions SET claimed_by = ")
-            .bind(by)
-            .push(", claim_token = ")
-            .bind(token)
-            .push(", claimed_until = ")
-            .later(lease)
-            .push(" WHERE id IN (SELECT id FROM waiting) RETURNING id");
-        let claimed: Vec<Claimed> = candidates.all(&*tx).await?;
-        let rows: Vec<Row> = if claimed.is_empty() {
-            Vec::new()
-        } else {
-            tx.sql(
-                "SELECT r.id, r.number, r.deployment_id, d.name, r.source, d.pinned_node, d.node_id, r.status_detail \
-                 FROM revisions r JOIN deployments d ON d.id = r.deployment_id WHERE r.id",
-            )
-            .one_of(claimed.into_iter().map(|claimed| claimed.id))
-            .push(" ORDER BY r.id")
-            .all(&*tx)
-            .await?
-        };
-        tx.commit().await?;
-        Ok(Claim {
-            token,
-            revisions: rows.into_iter().map(RequestedRevision::from).collect(),
-        })
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .all(self.reader())
+            .await?;
+        Ok(seen.into_iter().map(|row| row.id).collect())
     }
 
-    /// Gives claimed revisions back that cannot be placed now, each with why it waits.
+    /// Claims those of these revisions that are still REQUESTED and that nobody else holds.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn requested_wait(
-        &self,
-        token: Uuid,
-        waiting: &[(RevisionId, String)],
-    ) -> Result<(), StoreError> {
-        if waiting.is_empty() {
-            return Ok(());
-        }
+    pub async fn claim(&self, ids: &[RevisionId]) -> Result<Claim<'_>, StoreError> {
         let tx = self.write().await?;
-        for chunk in waiting.chunks(super::sql::ROWS_AT_ONCE) {
-            tx.sql(
-                "UPDATE revisions SET status_detail = v.column2, claimed_by = NULL, claim_token = NULL, claimed_until = NULL FROM ",
-            )
-            .rows(chunk.iter().map(|(id, why)| [(*id).into(), why.clone().into()]))
-            .push(" WHERE revisions.id = v.column1 AND revisions.status = 'REQUESTED' AND revisions.claim_token = ")
-            .bind(token)
-            .run(&*tx)
-            .await?;
+        let mut rows: Vec<Row> = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(ROWS_AT_ONCE) {
+            let locked = tx
+                .sql("SELECT ")
+                .push(STANDING_COLUMNS)
+                .push(
+                    ", r.source, r.method, r.wanted_commit, d.name AS deployment_name, d.pinned_node, d.node_id AS current_node \
+                     FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
+                     WHERE r.status = 'REQUESTED' AND d.desired_state <> 'DESTROYED' AND r.id",
+                )
+                .one_of(chunk.iter().copied())
+                .push(" ORDER BY r.id")
+                // Never waited for: whoever waits here for a deployment could be waited for there for
+                // its revision.
+                .locked_or_skipped("d, r")
+                .all::<Row>(&*tx)
+                .await?;
+            rows.extend(locked);
         }
-        tx.commit().await
+        let passed_over = ids.len() - rows.len();
+        let revisions = rows.iter().map(RequestedRevision::from).collect();
+        let held = rows.into_iter().map(|row| {
+            let held = Held {
+                standing: row.standing,
+                deployment_name: row.deployment_name,
+                wanted: row.wanted,
+            };
+            (held.standing.id, held)
+        });
+        Ok(Claim {
+            held: held.collect(),
+            tx,
+            revisions,
+            passed_over,
+        })
     }
 }
 
-impl From<Row> for RequestedRevision {
-    fn from(row: Row) -> Self {
+/// Writes why revisions wait.
+pub(super) async fn say_why(
+    tx: &Tx<'_>,
+    waiting: &[(RevisionId, String)],
+) -> Result<(), StoreError> {
+    for chunk in waiting.chunks(ROWS_AT_ONCE) {
+        tx.sql("UPDATE revisions SET status_detail = v.column2 FROM ")
+            .rows(
+                chunk
+                    .iter()
+                    .map(|(id, why)| [(*id).into(), why.clone().into()]),
+            )
+            .push(" WHERE revisions.id = v.column1")
+            .run(&**tx)
+            .await?;
+    }
+    Ok(())
+}
+
+impl From<&Row> for RequestedRevision {
+    fn from(row: &Row) -> Self {
         Self {
-            id: row.id,
-            number: row.number,
-            deployment_id: row.deployment_id,
-            deployment_name: row.name,
-            source: row.source.0,
-            pinned_node: row.pinned_node,
-            current_node: row.node_id,
-            status_detail: row.status_detail,
+            id: row.standing.id,
+            deployment_id: row.standing.deployment_id,
+            pinned_node: row.pinned_node.clone(),
+            current_node: row.current_node,
+            status_detail: row.standing.status_detail.clone(),
         }
     }
 }

@@ -206,9 +206,6 @@ pub(super) fn requested_revision(
         cancel_into: None,
         was_running: false,
         attempts: 0,
-        claimed_by: None,
-        claim_token: None,
-        claimed_until: None,
         created_at: at,
         updated_at: at,
     }

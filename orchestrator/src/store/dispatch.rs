@@ -1,28 +1,27 @@
 //! Giving revisions to nodes: REQUESTED becomes INITIALIZED together with the raised epoch, the
 //! reserved ports and the work request, or not at all.
 
+use super::claim::{Claim, Held, say_why};
 use super::column::{JsonText, Time, now};
 use super::entity::{deployment, node};
 use super::lease::offer_ports;
-use super::ledger::{Because, Ledger, Standing, standings};
+use super::ledger::{Because, Ledger, Standing};
 use super::sql::{ROWS_AT_ONCE, clock};
 use super::work::{PublishableWork, WORK_LEASE, order, work_insert};
 use super::{Store, StoreError, Tx};
 use sea_orm::{ActiveValue::Set, FromQueryResult};
-use shared::id::{DeploymentId, NodeId, RevisionId};
+use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
 use shared::message::{DeployWork, PortOffer, StatusEvent, WorkAction};
+use shared::name::DeploymentName;
 use shared::source::{CommitId, Source};
-use shared::status::{ApplicationStatus, DesiredState, Method, NodeStatus};
+use shared::status::{ApplicationStatus, Method, NodeStatus};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use uuid::Uuid;
 
 /// A claimed revision and the node that it goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The revision.
     pub revision_id: RevisionId,
-    /// Its deployment.
-    pub deployment_id: DeploymentId,
     /// The node.
     pub node_id: NodeId,
 }
@@ -32,127 +31,96 @@ pub struct Assignment {
 pub struct Dispatched {
     /// The recorded steps. Assignments that are missing here were no longer this caller's to make.
     pub steps: Vec<StatusEvent>,
-    /// The work requests that were recorded, when the caller is to send them.
+    /// The work requests, which are recorded as sent: they are the caller's to send.
     pub orders: Vec<PublishableWork>,
 }
 
 /// What a revision is made from, beside its standing.
-#[derive(FromQueryResult)]
-struct Wanted {
-    id: RevisionId,
+#[derive(Debug, FromQueryResult)]
+pub(super) struct Wanted {
     source: JsonText<Source>,
     method: Option<Method>,
     wanted_commit: Option<String>,
-    status: ApplicationStatus,
-    claim_token: Option<Uuid>,
 }
 
-impl Store {
-    /// Gives claimed revisions to nodes. What is no longer REQUESTED, no longer claimed with
-    /// `token`, or belongs to a destroyed deployment is left out.
+impl Claim<'_> {
+    /// Gives claimed revisions to nodes, and says of others why they wait. What was not claimed, and
+    /// what was chosen for a node that was lost meanwhile, is left out.
+    ///
+    /// The work requests are recorded as sent, for the caller to send at once. One that is not sent
+    /// after all is given back with [`Store::work_unsent`], or sent again like any that its node does
+    /// not take in time.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was given to anybody.
-    pub async fn dispatch(
-        &self,
-        token: Uuid,
+    pub async fn give(
+        self,
+        store: &Store,
         assignments: &[Assignment],
+        waiting: &[(RevisionId, String)],
     ) -> Result<Dispatched, StoreError> {
-        self.give(token, assignments, Sending::Later).await
-    }
-
-    /// The same for a caller who sends the work requests itself, at once: they are recorded as sent.
-    /// One that is not sent after all is given back with [`Store::work_unsent`], or sent again like
-    /// any that its node does not take in time.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then nothing was given to anybody.
-    pub async fn dispatch_to_send(
-        &self,
-        token: Uuid,
-        assignments: &[Assignment],
-    ) -> Result<Dispatched, StoreError> {
-        self.give(token, assignments, Sending::Now).await
-    }
-
-    async fn give(
-        &self,
-        token: Uuid,
-        assignments: &[Assignment],
-        sending: Sending,
-    ) -> Result<Dispatched, StoreError> {
-        if assignments.is_empty() {
-            return Ok(Dispatched::default());
-        }
-        let tx = self.write().await?;
-        let at = now();
-        let sent_at = match sending {
-            Sending::Later => None,
-            Sending::Now => Some(clock(&tx).await?),
+        let Self { tx, held, .. } = self;
+        say_why(&tx, waiting).await?;
+        let dispatched = if assignments.is_empty() {
+            Dispatched::default()
+        } else {
+            give(&tx, store.incarnation(), held, assignments).await?
         };
-        let mut batch = Batch::load(&tx, token, assignments).await?;
-        let offers = offer_ports(&tx, &mut batch, at).await?;
-        batch.count_placements(&tx).await?;
-        let mut ledger = Ledger::default();
-        let mut rows = Vec::with_capacity(batch.entries.len());
-        let mut orders = Vec::new();
-        for entry in &mut batch.entries {
-            let (Some(deployment), Some(node)) = (
-                batch.deployments.get(&entry.standing.deployment_id),
-                batch.nodes.get(&entry.node_id),
-            ) else {
-                continue;
-            };
-            entry.begin(&mut ledger);
-            let work = WorkAction::Deploy(entry.work(&offers, node.given));
-            let order = order(
-                self.incarnation(),
-                deployment,
-                &entry.standing,
-                entry.node_id,
-                work,
-                at,
-            );
-            let Some(mut row) = order else { continue };
-            if sent_at.is_some() {
-                row.published_at = Set(sent_at);
-                row.leased_until = Set(sent_at.map(|at| at + WORK_LEASE));
-                row.attempts = Set(1);
-                orders.extend(row.body.try_as_ref().map(|body| PublishableWork {
-                    node: node.name.clone(),
-                    request: body.0.clone(),
-                    attempts: 0,
-                }));
-            }
-            rows.push(row);
-        }
-        place(&tx, &batch.entries, at).await?;
-        let steps = ledger.save(&tx).await?;
-        work_insert(&tx, rows).await?;
         shared::fail_point!("orchestrator::dispatch::before_commit");
         tx.commit().await?;
-        Ok(Dispatched { steps, orders })
+        Ok(dispatched)
     }
 }
 
-/// Who sends what is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sending {
-    /// Whoever claims it.
-    Later,
-    /// The caller.
-    Now,
+async fn give(
+    tx: &Tx<'_>,
+    store: StoreIncarnation,
+    held: HashMap<RevisionId, Held>,
+    assignments: &[Assignment],
+) -> Result<Dispatched, StoreError> {
+    let at = now();
+    let sent_at = clock(tx).await?;
+    let mut batch = Batch::load(tx, held, assignments).await?;
+    let offers = offer_ports(tx, &mut batch, at).await?;
+    batch.count_placements(tx).await?;
+    let mut ledger = Ledger::default();
+    let mut rows = Vec::with_capacity(batch.entries.len());
+    let mut orders = Vec::with_capacity(batch.entries.len());
+    for entry in &mut batch.entries {
+        let Some(node) = batch.nodes.get(&entry.node_id) else {
+            continue;
+        };
+        entry.begin(&mut ledger);
+        let work = WorkAction::Deploy(entry.work(&offers, node.given));
+        let (name, standing) = (&entry.deployment_name, &entry.standing);
+        let Some(mut row) = order(store, name, standing, entry.node_id, work, at) else {
+            continue;
+        };
+        row.published_at = Set(Some(sent_at));
+        row.leased_until = Set(Some(sent_at + WORK_LEASE));
+        row.attempts = Set(1);
+        orders.extend(row.body.try_as_ref().map(|body| PublishableWork {
+            node: node.name.clone(),
+            request: body.0.clone(),
+            attempts: 0,
+        }));
+        rows.push(row);
+    }
+    place(tx, &batch.entries, at).await?;
+    let steps = ledger.save(tx).await?;
+    work_insert(tx, rows).await?;
+    Ok(Dispatched { steps, orders })
 }
 
 /// What is given to nodes in one transaction, with its rows locked.
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
-    deployments: HashMap<DeploymentId, deployment::Model>,
     pub(super) nodes: BTreeMap<NodeId, node::Model>,
 }
 
 pub(super) struct Entry {
     pub(super) standing: Standing,
+    deployment_name: DeploymentName,
     wanted: Wanted,
     pub(super) node_id: NodeId,
 }
@@ -184,40 +152,13 @@ impl Entry {
 impl Batch {
     async fn load(
         tx: &Tx<'_>,
-        token: Uuid,
+        mut held: HashMap<RevisionId, Held>,
         assignments: &[Assignment],
     ) -> Result<Self, StoreError> {
-        let deployments = deployments_lock(
-            tx,
-            assignments
-                .iter()
-                .map(|assignment| assignment.deployment_id),
-        )
-        .await?;
-        let standings = standings(
-            tx,
-            assignments.iter().map(|assignment| assignment.revision_id),
-        )
-        .await?;
-        let mut wanted: HashMap<RevisionId, Wanted> = tx
-            // By its id alone, and judged here: by its status the database would go through all that wait.
-            .sql("SELECT id, source, method, wanted_commit, status, claim_token FROM revisions WHERE id")
-            .one_of(assignments.iter().map(|assignment| assignment.revision_id))
-            .all::<Wanted>(&**tx)
-            .await?
-            .into_iter()
-            .filter(|wanted| {
-                wanted.status == ApplicationStatus::Requested && wanted.claim_token == Some(token)
-            })
-            .map(|wanted| (wanted.id, wanted))
-            .collect();
-        let node_of: HashMap<RevisionId, NodeId> = assignments
-            .iter()
-            .map(|assignment| (assignment.revision_id, assignment.node_id))
-            .collect();
+        let chosen: HashSet<NodeId> = assignments.iter().map(|it| it.node_id).collect();
         let nodes: Vec<node::Model> = tx
             .sql("SELECT * FROM nodes n WHERE n.id")
-            .one_of(node_of.values().copied().collect::<HashSet<_>>())
+            .one_of(chosen)
             .push(" ORDER BY n.id")
             .locked("n")
             .all(&**tx)
@@ -228,23 +169,20 @@ impl Batch {
             .filter(|node| node.status != NodeStatus::Lost && node.removed_at.is_none())
             .map(|node| (node.id, node))
             .collect();
-        let entries = standings.into_iter().filter_map(|standing| {
-            let wanted = wanted.remove(&standing.id)?;
-            let node_id = *node_of.get(&standing.id)?;
-            let deployment = deployments.get(&standing.deployment_id)?;
-            let alive =
-                deployment.desired_state != DesiredState::Destroyed && nodes.contains_key(&node_id);
-            alive.then_some(Entry {
-                standing,
-                wanted,
-                node_id,
+        let entries = assignments
+            .iter()
+            .filter(|assignment| nodes.contains_key(&assignment.node_id))
+            .filter_map(|assignment| {
+                let held = held.remove(&assignment.revision_id)?;
+                Some(Entry {
+                    standing: held.standing,
+                    deployment_name: held.deployment_name,
+                    wanted: held.wanted,
+                    node_id: assignment.node_id,
+                })
             })
-        });
-        Ok(Self {
-            entries: entries.collect(),
-            deployments,
-            nodes,
-        })
+            .collect();
+        Ok(Self { entries, nodes })
     }
 }
 

@@ -39,9 +39,10 @@ pub(super) struct Standing {
     pub(super) spec: Option<JsonText<DeploymentSpec>>,
 }
 
-const STANDING: &str = "SELECT r.id, r.deployment_id, r.number, r.status, r.failure_reason, r.status_detail, r.source_version, \
-                        r.content_hash, r.epoch, r.last_report_seq, r.last_event_seq, r.node_id, r.cancel_requested_at, \
-                        r.cancel_into, r.was_running, r.attempts FROM revisions r WHERE ";
+/// The columns of a [`Standing`], of a table `r`.
+pub(super) const STANDING_COLUMNS: &str = "r.id, r.deployment_id, r.number, r.status, r.failure_reason, r.status_detail, \
+     r.source_version, r.content_hash, r.epoch, r.last_report_seq, r.last_event_seq, r.node_id, r.cancel_requested_at, \
+     r.cancel_into, r.was_running, r.attempts";
 
 impl Standing {
     /// A node was given work for it and it has not come to an end.
@@ -87,8 +88,9 @@ pub(super) async fn standings(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    tx.sql(STANDING)
-        .push("r.id")
+    tx.sql("SELECT ")
+        .push(STANDING_COLUMNS)
+        .push(" FROM revisions r WHERE r.id")
         .one_of(ids)
         .push(" ORDER BY r.id")
         .locked("r")
@@ -106,8 +108,9 @@ pub(super) async fn standings_of(
         return Ok(Vec::new());
     }
     let select = tx
-        .sql(STANDING)
-        .push("r.status <> 'DESTROYED' AND r.deployment_id")
+        .sql("SELECT ")
+        .push(STANDING_COLUMNS)
+        .push(" FROM revisions r WHERE r.status <> 'DESTROYED' AND r.deployment_id")
         .one_of(deployments);
     select.push(" ORDER BY r.id").locked("r").all(&**tx).await
 }
@@ -221,7 +224,6 @@ impl Ledger {
     }
 }
 
-/// A claim ends with the first step away from where it was taken, so it is cleared here.
 async fn update(tx: &Tx<'_>, standings: &[Standing]) -> Result<(), StoreError> {
     let at = now();
     let rows = standings.iter().map(|standing| -> [Value; 16] {
@@ -249,8 +251,7 @@ async fn update(tx: &Tx<'_>, standings: &[Standing]) -> Result<(), StoreError> {
             "UPDATE revisions SET status = v.column2, failure_reason = v.column3, status_detail = v.column4, \
              source_version = v.column5, content_hash = v.column6, epoch = v.column7, last_report_seq = v.column8, \
              last_event_seq = v.column9, node_id = v.column10, cancel_requested_at = v.column11, cancel_into = v.column12, \
-             was_running = v.column13, spec = COALESCE(v.column14, spec), updated_at = v.column15, attempts = v.column16, \
-             claimed_by = NULL, claim_token = NULL, claimed_until = NULL FROM ",
+             was_running = v.column13, spec = COALESCE(v.column14, spec), updated_at = v.column15, attempts = v.column16 FROM ",
         )
         .rows(rows)
         .push(" WHERE revisions.id = v.column1")

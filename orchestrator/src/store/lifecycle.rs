@@ -254,7 +254,7 @@ impl Acting<'_> {
         if let Some(node_id) = standing.node_id {
             self.orders.extend(order(
                 self.store,
-                self.deployment,
+                &self.deployment.name,
                 standing,
                 node_id,
                 action,

@@ -253,7 +253,7 @@ impl Taking {
             let action = WorkAction::Adopt(Box::new(work));
             order(
                 store.incarnation(),
-                deployment,
+                &deployment.name,
                 standing,
                 *node_id,
                 action,

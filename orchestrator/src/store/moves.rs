@@ -127,7 +127,7 @@ impl Store {
             .sql(
                 "SELECT r.id, r.cause, n.name AS node FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
                  JOIN revisions a ON a.id = d.active_revision_id JOIN nodes n ON n.id = a.node_id \
-                 WHERE r.status = 'REQUESTED' AND r.cause IN ('MOVED', 'NODE_LOST') \
+                 WHERE r.is_requested AND r.cause IN ('MOVED', 'NODE_LOST') \
                  AND a.status = 'RUNNING' AND n.status = 'READY' AND (n.drain_until IS NULL OR n.drain_until < ",
             )
             .now()
@@ -181,7 +181,7 @@ async fn leaving(
     .push(" AND (n.status = 'LOST' OR n.drain_until > ")
     .now()
     .push(
-        ") AND a.status IN ('RUNNING', 'DEGRADED', 'STARTING', 'VERIFYING', 'STOPPED') \
+        ") AND a.is_placed AND a.status IN ('RUNNING', 'DEGRADED', 'STARTING', 'VERIFYING', 'STOPPED') \
          AND d.desired_state <> 'DESTROYED' AND (a.status <> 'STOPPED' OR d.desired_state = 'RUNNING') AND a.id > ",
     )
     .bind(after.unwrap_or(RevisionId(Uuid::nil())))

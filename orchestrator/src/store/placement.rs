@@ -48,8 +48,8 @@ impl Store {
                 ", FALSE) AS draining, CAST(n.cpu_millis AS BIGINT) AS cpu_millis, n.memory_bytes, \
                  CAST(n.cpu_declared_millis AS BIGINT) AS cpu_declared_millis, n.memory_declared_bytes, \
                  CAST(n.running AS BIGINT) AS running, COALESCE(u.under_way, 0) AS under_way FROM nodes n LEFT JOIN \
-                 (SELECT node_id, COUNT(*) AS under_way FROM revisions \
-                 WHERE status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING') GROUP BY node_id) u \
+                 (SELECT node_id, COUNT(*) AS under_way FROM work_requests \
+                 WHERE finished_at IS NULL AND kind = 'DEPLOY' GROUP BY node_id) u \
                  ON u.node_id = n.id WHERE n.removed_at IS NULL ORDER BY n.name",
             )
             .all(self.reader())

@@ -1,14 +1,14 @@
 //! Work requests: rows before they are messages, until a node has them in its journal.
 
 use super::column::{JsonText, Time, WorkKind, now};
-use super::entity::{deployment, work_request};
+use super::entity::work_request;
 use super::ledger::Standing;
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError, Tx};
 use sea_orm::{ActiveValue::Set, FromQueryResult, Value};
 use shared::id::{NodeId, StoreIncarnation, WorkId};
 use shared::message::{WorkAction, WorkReceipt, WorkRefused, WorkRequest};
-use shared::name::NodeName;
+use shared::name::{DeploymentName, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -318,7 +318,7 @@ struct Answer<'a> {
 /// A work request about a revision, for a node.
 pub(super) fn order(
     store: StoreIncarnation,
-    deployment: &deployment::Model,
+    deployment_name: &DeploymentName,
     revision: &Standing,
     node_id: NodeId,
     action: WorkAction,
@@ -328,8 +328,8 @@ pub(super) fn order(
     let request = WorkRequest {
         id: WorkId::new(),
         store,
-        deployment_id: deployment.id,
-        deployment_name: deployment.name.clone(),
+        deployment_id: revision.deployment_id,
+        deployment_name: deployment_name.clone(),
         revision_id: revision.id,
         revision: revision.number,
         epoch: revision.epoch,
@@ -339,7 +339,7 @@ pub(super) fn order(
     Some(work_request::ActiveModel {
         id: Set(request.id),
         node_id: Set(node_id),
-        deployment_id: Set(deployment.id),
+        deployment_id: Set(revision.deployment_id),
         revision_id: Set(revision.id),
         epoch: Set(revision.epoch),
         kind: Set(kind),

@@ -9,7 +9,7 @@ use orchestrator::store::{Assignment, Store};
 use orchestrator::view::{DeploymentView, NodeView, RevisionView};
 use orchestrator::{Commands, Queries};
 use sea_orm::{ConnectionTrait, Database};
-use shared::id::{DeploymentId, OrchestratorId, RevisionId};
+use shared::id::{DeploymentId, RevisionId};
 use shared::message::{
     Capacity, DeployWork, Heartbeat, LeasedPort, Load, StatusEvent, StatusReport, WorkAction,
     WorkRequest,
@@ -112,6 +112,11 @@ impl Stage {
         }
     }
 
+    /// Whether the store is the one with a single writer.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self.home, Home::Directory(_))
+    }
+
     /// Plays a test and clears up after it, also when it fails.
     pub(crate) async fn run(mut self, play: impl AsyncFnOnce(&mut Self)) {
         let outcome = AssertUnwindSafe(play(&mut self)).catch_unwind().await;
@@ -197,26 +202,21 @@ impl Stage {
 
     /// Gives everything that waits to this node; how many that were.
     pub(crate) async fn dispatch_all(&self, node: &NodeView) -> usize {
-        let claim = self
-            .store
-            .claim_requested(OrchestratorId::new(), None, 500, LEASE)
-            .await
-            .unwrap();
+        let waiting = self.store.requested(None, 500).await.unwrap();
+        let claim = self.store.claim(&waiting).await.unwrap();
         let assignments: Vec<_> = claim
             .revisions
             .iter()
             .map(|revision| Assignment {
                 revision_id: revision.id,
-                deployment_id: revision.deployment_id,
                 node_id: node.id,
             })
             .collect();
-        self.store
-            .dispatch(claim.token, &assignments)
-            .await
-            .unwrap()
-            .steps
-            .len()
+        let given = claim.give(&self.store, &assignments, &[]).await.unwrap();
+        // Somebody sends them later, as if this process had ended before it could.
+        let orders: Vec<_> = given.orders.iter().map(|work| work.request.id).collect();
+        self.store.work_unsent(&orders).await.unwrap();
+        given.steps.len()
     }
 
     /// The work requests that are to be published now; they are then published.

@@ -2,7 +2,7 @@
 
 use crate::store::column::{JsonText, Time};
 use sea_orm::entity::prelude::*;
-use shared::id::{DeploymentId, NodeId, OrchestratorId, RevisionId};
+use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::source::Source;
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, FailureReason, Method, RevisionCause};
@@ -32,9 +32,6 @@ pub struct Model {
     pub cancel_into: Option<ApplicationStatus>,
     pub was_running: bool,
     pub attempts: i32,
-    pub claimed_by: Option<OrchestratorId>,
-    pub claim_token: Option<Uuid>,
-    pub claimed_until: Option<Time>,
     pub created_at: Time,
     pub updated_at: Time,
 }

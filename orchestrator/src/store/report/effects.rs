@@ -65,7 +65,14 @@ fn stops(book: &Book, store: StoreIncarnation) -> Vec<work_request::ActiveModel>
         .filter_map(|standing| {
             let deployment = book.deployments.get(&standing.deployment_id)?;
             let stop = WorkAction::Stop(ServiceSelection::default());
-            order(store, deployment, standing, standing.node_id?, stop, now())
+            order(
+                store,
+                &deployment.name,
+                standing,
+                standing.node_id?,
+                stop,
+                now(),
+            )
         })
         .collect()
 }
