@@ -3,7 +3,8 @@
 //!
 //! - [`limits`]: what the process may use, set before the order is looked at
 //! - [`talk`], [`meter`]: what is said to the parent, and what is counted on the way
-//! - [`network`], [`known_hosts`]: the pipe that reaches only the vetted address; known SSH hosts
+//! - [`network`], [`stream`], [`known_hosts`]: the pipe that reaches only the vetted address, its two
+//!   ends; known SSH hosts
 //! - [`server`], [`refs`]: one server and the way to it; which of its refs is meant
 //! - [`remote`], [`depot`]: one server asked for one commit; the mirror that keeps what came
 //! - [`ls_remote`]: one server asked for one ref, without a mirror
@@ -28,6 +29,7 @@ mod plan;
 mod refs;
 mod remote;
 mod server;
+mod stream;
 mod submodules;
 mod talk;
 mod tree;

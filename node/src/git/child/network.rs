@@ -8,6 +8,7 @@
 //! also counts.
 
 use super::meter::Meter;
+use super::stream::End;
 use crate::git::error::FetchError;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -23,11 +24,9 @@ use shared::name::shown;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -137,16 +136,12 @@ impl Target {
     }
 
     /// A connection to the first address that answers.
-    async fn dial(&self) -> io::Result<Counted> {
+    async fn dial(&self) -> io::Result<End> {
         let mut last = io::Error::other("it has no address");
         for address in &self.addresses {
             match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(Counted {
-                        stream,
-                        meter: self.meter.clone(),
-                    });
+                    return End::of_server(stream, self.meter.clone());
                 }
                 Ok(Err(error)) => last = error,
                 Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
@@ -162,13 +157,11 @@ impl Target {
 
 async fn accept(listener: TcpListener, target: Arc<Target>, kind: PipeKind) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let accepted = listener.accept().await;
+        let stream = match accepted.and_then(|(stream, _)| End::of_libgit2(stream)) {
+            Ok(stream) => stream,
             Err(error) => return target.meter.trouble(format!("the pipe broke: {error}")),
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            return target.meter.trouble(format!("the pipe broke: {error}"));
-        }
         let target = target.clone();
         tokio::spawn(async move {
             match kind {
@@ -293,46 +286,5 @@ fn keep_on_the_way<B>(
             Ok(())
         }
         _ => Err(target.refuse(text)),
-    }
-}
-
-/// A connection whose received bytes are counted and limited.
-struct Counted {
-    stream: TcpStream,
-    meter: Arc<Meter>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let count = buf.filled().len() - before;
-        if self.meter.receive(count as u64) {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Ready(Err(io::Error::other("more bytes than a fetch may receive")))
-        }
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
