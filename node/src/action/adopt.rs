@@ -14,6 +14,10 @@ use shared::status::{ApplicationStatus as S, FailureReason};
 /// Does it. What cannot be taken up is refused; then the revision is deployed anew.
 pub(super) async fn run(action: &Action, work: &AdoptWork) -> Ending {
     let core = &action.core;
+    if is_replaced(action) {
+        // What took its place says what became of it.
+        return action.finish(|_| {}).await;
+    }
     loop {
         match attempt(action, work).await {
             Ok(running) => {
@@ -38,6 +42,12 @@ pub(super) async fn run(action: &Action, work: &AdoptWork) -> Ending {
             }
         }
     }
+}
+
+/// Whether something newer of the deployment serves here: the order was late.
+fn is_replaced(action: &Action) -> bool {
+    let current = action.record().and_then(|record| record.current);
+    current.is_some_and(|current| current.attempt > action.attempt())
 }
 
 async fn attempt(action: &Action, work: &AdoptWork) -> Result<RunningRevision, StepError> {

@@ -210,6 +210,30 @@ async fn what_stood_still_and_is_taken_up_to_run_says_that_it_starts() {
 }
 
 #[tokio::test]
+async fn an_order_to_take_up_what_was_replaced_meanwhile_changes_nothing() {
+    let mut stage = Stage::new().await;
+    let first = placed(1);
+    first.runs(&stage).await;
+    let running = stage.until_status(first.revision_id, S::Running).await;
+    stage.lose_journal().await;
+    stage.start().await;
+    let second = App {
+        given: 2,
+        ..first.next()
+    };
+    second.runs(&stage).await;
+    let only_the_second = |stage: &Stage| {
+        let containers = stage.machine.containers();
+        (containers.len() == 1 && containers[0].facts.attempt.revision == 2).then_some(containers)
+    };
+    let containers = stage.until("the first is gone", only_the_second).await;
+    let late = adopt(&stage, &first, &running, 3);
+    stage.send(&[&late]).await;
+    stage.until_finished(&late).await;
+    assert_eq!(stage.machine.containers(), containers);
+}
+
+#[tokio::test]
 async fn a_cancel_that_came_too_late_for_a_lost_journal_removes_nothing() {
     let mut stage = Stage::new().await;
     let app = placed(1);

@@ -102,6 +102,9 @@ fn revisions(world: &World, rows: &Rows<'_>, findings: &mut Findings) {
                 S::Failed => {
                     !version.is_good()
                         || world.is_disturbed(revision.deployment_id)
+                        // A node that forgot which commit it had fetched goes by the ref again.
+                        || (revision.failure_reason == Some(FailureReason::FetchFailed)
+                            && world.scenario.faults.journal_wiped)
                         || (revision.failure_reason == Some(FailureReason::NodeLost)
                             && world.was_left_behind(revision.deployment_id))
                 }
@@ -298,8 +301,12 @@ fn routes(slot: &Slot, findings: &mut Findings) {
         .map(|route| route.address)
         .collect();
     for address in running.difference(&reached) {
+        let facts = containers
+            .iter()
+            .find(|container| container.address == *address)
+            .map(|container| &container.facts);
         findings.0.push(format!(
-            "no port of {} leads to {address}, which runs",
+            "no port of {} leads to {address}, which runs: {facts:?}",
             slot.who
         ));
     }
