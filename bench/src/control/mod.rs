@@ -171,7 +171,8 @@ impl Rig {
         let peak = server.pss_mib()?;
 
         self.database.until_finished().await?;
-        let counts = self.database.check(arguments.deployments).await?;
+        let counts = self.database.check(arguments.deployments).await;
+        let counts = counts.with_context(|| server.complaints())?;
         let mut notes = vec![
             format!(
                 "orchestrator: {idle:.1} MiB PSS before, {peak:.1} MiB with {} deployments known",

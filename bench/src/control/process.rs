@@ -1,7 +1,7 @@
 //! The orchestrator that is measured, as people run it.
 
 use anyhow::{Context, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use testkit::api::Api;
@@ -12,6 +12,7 @@ pub(crate) struct Server {
     /// Where it listens.
     pub(crate) address: String,
     child: Child,
+    log: PathBuf,
 }
 
 impl Server {
@@ -22,7 +23,8 @@ impl Server {
         directory: &Path,
     ) -> Result<Self> {
         let address = format!("127.0.0.1:{}", testkit::free_port());
-        let log = std::fs::File::create(directory.join("orchestrator.log"))?;
+        let path = directory.join("orchestrator.log");
+        let log = std::fs::File::create(&path)?;
         let child = Command::new(binary)
             .args(["orchestrator", "--listen", &address])
             .env("LONGSHORE_DATABASE_URL", database)
@@ -34,11 +36,25 @@ impl Server {
             .kill_on_drop(true)
             .spawn()?;
         Api::new(&format!("http://{address}")).until_ready().await;
-        Ok(Self { address, child })
+        Ok(Self {
+            address,
+            child,
+            log: path,
+        })
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {
         self.child.id().context("the orchestrator runs")
+    }
+
+    /// What it warned of so far, the last of it.
+    pub(crate) fn complaints(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     /// Its proportional set size.

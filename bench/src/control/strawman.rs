@@ -7,7 +7,7 @@
 use super::amqp::{Connection, Received};
 use anyhow::{Context, Result, ensure};
 use sqlx::PgPool;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -204,22 +204,31 @@ struct Publisher {
     confirmed: Confirmed,
 }
 
-/// How many messages are confirmed.
+/// Which messages are confirmed: all up to a number, and some beyond it. A broker may confirm one
+/// before those that came before it.
 #[derive(Default)]
 struct Confirmed {
-    count: u64,
     up_to: u64,
+    beyond: BTreeSet<u64>,
 }
 
 impl Confirmed {
     fn take(&mut self, tag: u64, multiple: bool) {
-        // Singles come in the order of publishing or are swept up by a later `multiple`.
         if multiple {
             self.up_to = self.up_to.max(tag);
-            self.count = self.count.max(self.up_to);
         } else {
-            self.count += 1;
+            self.beyond.insert(tag);
         }
+        while let Some(next) = self.beyond.first().copied()
+            && next <= self.up_to + 1
+        {
+            self.up_to = self.up_to.max(next);
+            self.beyond.pop_first();
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.up_to + self.beyond.len() as u64
     }
 }
 
@@ -241,7 +250,7 @@ impl Publisher {
 
     /// Waits until at most this many are unconfirmed.
     fn settle(&mut self, unconfirmed: u64) -> Result<()> {
-        while self.published - self.confirmed.count.min(self.published) > unconfirmed {
+        while self.published - self.confirmed.count() > unconfirmed {
             for received in self.connection.receive(usize::MAX)? {
                 if let Received::Confirmed { tag, multiple, .. } = received {
                     self.confirmed.take(tag, multiple);
@@ -325,4 +334,26 @@ fn ingest(
         left -= ids.len();
     }
     connection.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Confirmed;
+
+    #[test]
+    fn confirmations_count_in_any_order() {
+        let cases: [(&[(u64, bool)], u64); 4] = [
+            (&[(1, false), (2, false)], 2),
+            (&[(5, false), (4, true)], 5),
+            (&[(2, false), (4, false), (1, false)], 3),
+            (&[(3, false), (7, true), (2, true)], 7),
+        ];
+        for (said, count) in cases {
+            let mut confirmed = Confirmed::default();
+            for (tag, multiple) in said {
+                confirmed.take(*tag, *multiple);
+            }
+            assert_eq!(confirmed.count(), count, "{said:?}");
+        }
+    }
 }

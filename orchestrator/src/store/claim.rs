@@ -79,8 +79,8 @@ impl Store {
             )
             .bind(after.unwrap_or(RevisionId(Uuid::nil())))
             .push(
-                " AND NOT EXISTS (SELECT 1 FROM revisions o WHERE o.deployment_id = r.deployment_id AND o.number < r.number \
-                 AND o.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING')) ORDER BY r.id LIMIT ",
+                " AND (r.number = 1 OR NOT EXISTS (SELECT 1 FROM revisions o WHERE o.deployment_id = r.deployment_id AND o.number < r.number \
+                 AND o.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING'))) ORDER BY r.id LIMIT ",
             )
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .all(self.reader())
