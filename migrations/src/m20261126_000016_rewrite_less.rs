@@ -98,15 +98,12 @@ impl MigrationTrait for Migration {
     }
 }
 
+fn on(table: &'static str, name: &'static str, column: &'static str) -> IndexCreateStatement {
+    let mut index = Index::create();
+    index.table(table).name(name).col(column).take()
+}
+
 fn indexes() -> [IndexCreateStatement; 6] {
-    let on = |table: &'static str, name: &'static str, column: &'static str| {
-        let index = Index::create()
-            .name(name)
-            .table(table)
-            .col(column)
-            .to_owned();
-        index
-    };
     [
         on("revisions", "revisions_requested", "id")
             .and_where(Expr::cust("is_requested"))

@@ -5,7 +5,6 @@ use crate::scheduler::{Candidate, Placement, Wish, place};
 use crate::store::{Assignment, Claim, PublishableWork, RequestedRevision, Store, StoreError};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -137,7 +136,9 @@ impl Placer {
         nodes: &mut [Candidate],
     ) -> Result<(), StoreError> {
         shared::fail_point!("orchestrator::place::after_claim_before_dispatch");
-        let sticky = self.sticky(&claim.revisions, nodes).await?;
+        let sticky = claim
+            .with_volumes(&leaving(&claim.revisions, nodes))
+            .await?;
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {
@@ -174,23 +175,16 @@ impl Placer {
     }
 }
 
-impl Placer {
-    /// The claimed deployments that cannot leave their nodes. Asked only of those whose node gets
-    /// nothing new: where the others go does not hang on it.
-    async fn sticky(
-        &self,
-        revisions: &[RequestedRevision],
-        nodes: &[Candidate],
-    ) -> Result<HashSet<DeploymentId>, StoreError> {
-        let is_open = |id: NodeId| nodes.iter().any(|node| node.id == id && node.is_open());
-        let leaving: Vec<DeploymentId> = revisions
-            .iter()
-            .filter(|revision| revision.pinned_node.is_none())
-            .filter(|revision| revision.current_node.is_some_and(|id| !is_open(id)))
-            .map(|revision| revision.deployment_id)
-            .collect();
-        self.store.deployments_with_volumes(&leaving).await
-    }
+/// The claimed deployments whose node gets nothing new: only of these it matters whether they can leave
+/// it.
+fn leaving(revisions: &[RequestedRevision], nodes: &[Candidate]) -> Vec<DeploymentId> {
+    let is_open = |id: NodeId| nodes.iter().any(|node| node.id == id && node.is_open());
+    revisions
+        .iter()
+        .filter(|revision| revision.pinned_node.is_none())
+        .filter(|revision| revision.current_node.is_some_and(|id| !is_open(id)))
+        .map(|revision| revision.deployment_id)
+        .collect()
 }
 
 /// A moment before this revision was requested: transactions do not commit in the order of their

@@ -1,5 +1,6 @@
 //! What the scheduler is told of nodes.
 
+use super::claim::Claim;
 use super::column::JsonText;
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError};
@@ -56,24 +57,28 @@ impl Store {
             .await?;
         Ok(rows.into_iter().map(Candidate::from).collect())
     }
+}
 
-    /// Which of these deployments have volumes on the node that they are on, by what served last.
+impl Claim<'_> {
+    /// Which of these deployments have volumes on the node that they are on, by what served last. Read
+    /// in the claim's own transaction: it waits for nothing else while it holds rows.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn deployments_with_volumes(
+    pub async fn with_volumes(
         &self,
         ids: &[DeploymentId],
     ) -> Result<HashSet<DeploymentId>, StoreError> {
         let mut found = HashSet::new();
         for chunk in ids.chunks(ROWS_AT_ONCE) {
             let served: Vec<Served> = self
+                .tx
                 .sql(
                     "SELECT d.id, r.spec FROM deployments d JOIN revisions r ON r.id = d.active_revision_id \
                      WHERE r.spec IS NOT NULL AND d.id",
                 )
                 .one_of(chunk.iter().copied())
-                .all(self.reader())
+                .all(&*self.tx)
                 .await?;
             let kept = served
                 .into_iter()

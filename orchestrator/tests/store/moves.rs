@@ -134,7 +134,9 @@ both! {
         assert_eq!((moves.made, moves.steps.len()), (0, 2));
         assert!(detail(stage, pinned_revision).await.ends_with("it stays: it is pinned to it"));
         assert!(detail(stage, kept_revision).await.ends_with("it stays: it has local volumes"));
-        assert_eq!(stage.store.deployments_with_volumes(&[pinned, kept]).await.unwrap(), [kept].into());
+        let claim = stage.store.claim(&[]).await.unwrap();
+        assert_eq!(claim.with_volumes(&[pinned, kept]).await.unwrap(), [kept].into());
+        drop(claim);
         assert_eq!(stage.store.tenants_move(None, 10).await.unwrap().steps, [], "said once");
     }
 
