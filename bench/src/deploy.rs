@@ -1,5 +1,6 @@
 //! G1–G3: one changed file, from mutation to first answer, over the same steps by hand.
 
+use crate::arrivals::Arrivals;
 use crate::floor::{Floor, until_answer};
 use crate::server::Server;
 use crate::table::Samples;
@@ -33,6 +34,7 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
         Samples::default(),
         Samples::default(),
     );
+    let mut arrivals = Arrivals::of(&server.api, &id).await;
     let mut revision = 1;
     for round in 1..=rounds {
         repository.commit("change", &[("index.html", &page(round))]);
@@ -43,17 +45,19 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
             } else {
                 revision += 1;
                 let started = Instant::now();
+                arrivals.asks_for(revision);
                 redeploy(&server, &id).await?;
                 until_answer(&url, &expected).await?;
                 changed.push(started.elapsed());
-                server.api.until_latest(&id, revision, "RUNNING").await;
+                arrivals.until_running(revision).await?;
                 visible.push(started.elapsed());
             }
         }
         revision += 1;
         let started = Instant::now();
+        arrivals.asks_for(revision);
         redeploy(&server, &id).await?;
-        server.api.until_latest(&id, revision, "RUNNING").await;
+        arrivals.until_running(revision).await?;
         unchanged.push(started.elapsed());
     }
     println!("one deployment, {FILES} files, {rounds} rounds, median [quartiles], over the floor");
@@ -73,6 +77,17 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
         "{}",
         unchanged.row("longshore: tree already built, to RUNNING", Some(&by_hand))
     );
+    println!("\nthe control plane's share");
+    let Arrivals {
+        to_worker,
+        to_subscriber,
+        ..
+    } = &arrivals;
+    println!(
+        "{}",
+        to_worker.row("mutation sent to the worker's first word", None)
+    );
+    println!("{}", to_subscriber.row("a report to its subscriber", None));
     println!("\nfrom step to step, by the timestamps of each revision's events");
     for (from, to) in STEPS {
         println!(

@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod arrivals;
 mod control;
 mod deploy;
 mod floor;
