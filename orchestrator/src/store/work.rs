@@ -172,6 +172,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn work_republish(&self) -> Result<u64, StoreError> {
+        if is_sent_once() {
+            return Ok(0);
+        }
         let tx = self.write().await?;
         let update = "UPDATE work_requests SET published_at = NULL WHERE accepted_at IS NULL AND finished_at IS NULL \
                       AND published_at IS NOT NULL AND (claimed_until IS NULL OR claimed_until < ";
@@ -228,11 +231,19 @@ impl Store {
 
 /// How long to wait for a node; for ever in a simulated world that has broken the outbox.
 fn patience_kept(patience: Duration) -> Duration {
-    #[cfg(feature = "simulation")]
-    if shared::simulation::is_broken(shared::simulation::Rule::Outbox) {
+    if is_sent_once() {
         return Duration::from_secs(365 * 24 * 3600);
     }
     patience
+}
+
+/// Whether a simulated world has broken the rule that what no node has taken is sent again.
+pub(super) fn is_sent_once() -> bool {
+    #[cfg(feature = "simulation")]
+    if shared::simulation::is_broken(shared::simulation::Rule::Outbox) {
+        return true;
+    }
+    false
 }
 
 /// How much of a refusal's reason is kept, in bytes.

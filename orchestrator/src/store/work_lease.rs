@@ -8,7 +8,7 @@ use super::entity::deployment;
 use super::fence::{fence, fenced_release, newest_open};
 use super::ledger::{Ledger, Standing, standings};
 use super::sql::ROWS_AT_ONCE;
-use super::work::WORK_LEASE;
+use super::work::{WORK_LEASE, is_sent_once};
 use super::{Store, StoreError, Tx};
 use sea_orm::FromQueryResult;
 use shared::id::{DeploymentId, NodeId, RevisionId, WorkId};
@@ -265,7 +265,7 @@ async fn close(tx: &Tx<'_>, orders: &[Order]) -> Result<(), StoreError> {
 
 /// As if it had never been sent: the publisher sees to it.
 async fn send_again(tx: &Tx<'_>, orders: &[Order]) -> Result<(), StoreError> {
-    if orders.is_empty() {
+    if orders.is_empty() || is_sent_once() {
         return Ok(());
     }
     tx.sql("UPDATE work_requests SET accepted_at = NULL, published_at = NULL, leased_until = NULL WHERE finished_at IS NULL AND id")
