@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 10_000)]
     deployments: usize,
     /// Requests at once.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 256)]
     connections: usize,
     /// Mutations in one request, at most 100.
     #[arg(long, default_value_t = 20)]
