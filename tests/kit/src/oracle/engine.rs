@@ -9,15 +9,22 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What is there and should not be, and the other way round.
 pub(super) fn disagreements(node: &Hand, rows: &Rows) -> Vec<String> {
     let mut wrong = containers(node, rows);
-    let here: BTreeSet<&str> = rows
-        .deployments
-        .iter()
-        .filter(|deployment| !deployment.gone && deployment.node.as_deref() == Some(&node.name))
-        .map(|deployment| deployment.id.as_str())
-        .collect();
+    let living = |on_any: bool| -> BTreeSet<&str> {
+        rows.deployments
+            .iter()
+            .filter(|deployment| {
+                !deployment.gone && (on_any || deployment.node.as_deref() == Some(&node.name))
+            })
+            .map(|deployment| deployment.id.as_str())
+            .collect()
+    };
+    // Nodes of these tests may share an engine, and then an image that another one still runs is that
+    // one's to remove.
+    let (here, anywhere) = (living(false), living(true));
     for kind in ["network", "image"] {
         for (id, deployment) in docker::made_by(node.engine.as_deref(), &node.name, kind) {
-            if !here.contains(deployment.as_str()) {
+            let allowed = if kind == "image" { &anywhere } else { &here };
+            if !allowed.contains(deployment.as_str()) {
                 wrong.push(format!(
                     "{kind} {id} on {} is of {deployment}, which is not there",
                     node.name
