@@ -88,7 +88,7 @@ pub struct Outcome {
     pub trace: Vec<String>,
     /// How long after the storm everything agreed, in simulated time.
     pub converged_in: Duration,
-    /// Follows from every effect of every process, in order: two runs with the same digest were the
+    /// Follows from every effect of every process and its time: two runs with the same digest were the
     /// same run.
     pub digest: u64,
 }

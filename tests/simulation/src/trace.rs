@@ -62,12 +62,13 @@ impl Trace {
     pub(crate) fn effect(&self, who: Who, effect: Effect) {
         // The default hasher has fixed keys.
         let mut hasher = DefaultHasher::new();
-        let before = self.digest.load(Ordering::Relaxed);
-        (before, who, effect, self.began.elapsed()).hash(&mut hasher);
-        self.digest.store(hasher.finish(), Ordering::Relaxed);
+        (who, effect, self.began.elapsed()).hash(&mut hasher);
+        // Added up: those who wait for one `watch` are woken in an order that tokio draws by lot, so
+        // that the order of effects within one moment is not the seed's.
+        self.digest.fetch_add(hasher.finish(), Ordering::Relaxed);
     }
 
-    /// A number that follows from every effect, in order, with its time.
+    /// A number that follows from every effect with its time.
     pub(crate) fn digest(&self) -> u64 {
         self.digest.load(Ordering::Relaxed)
     }
