@@ -106,7 +106,8 @@ fn revisions(world: &World, rows: &Rows<'_>, findings: &mut Findings) {
                         || (revision.failure_reason == Some(FailureReason::FetchFailed)
                             && world.scenario.faults.journal_wiped)
                         || (revision.failure_reason == Some(FailureReason::NodeLost)
-                            && world.was_left_behind(revision.deployment_id))
+                            && (world.was_left_behind(revision.deployment_id)
+                                || was_replaced_unheard(rows, revision)))
                 }
                 _ => true,
             };
@@ -284,6 +285,17 @@ fn containers(world: &World, rows: &Rows<'_>, findings: &mut Findings) {
             name.unwrap_or_default()
         ));
     }
+}
+
+/// Whether a successor was given up without a word of its node: it may have taken this one's place
+/// there before it was taken down itself.
+fn was_replaced_unheard(rows: &Rows<'_>, revision: &RevisionRow) -> bool {
+    rows.picture.revisions.iter().any(|other| {
+        other.deployment_id == revision.deployment_id
+            && other.number > revision.number
+            && other.epoch > 1
+            && matches!(other.status, S::Cancelled | S::Superseded)
+    })
 }
 
 /// Every port leads to a container that runs, and every container that runs is reached.
