@@ -24,7 +24,7 @@ type Ran = BTreeMap<String, u32>;
 
 /// Does it. Starting what runs is fine.
 pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kind) -> Ending {
-    if is_replaced(action) || action.running().is_none() {
+    if action.running().is_none() {
         // What took its place says what became of it. Where nothing did, the record is lost: the next
         // picture finds the revision missing, and it is taken up or deployed anew.
         return action.finish(|_| {}).await;
@@ -53,12 +53,6 @@ pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kin
     };
     core.sentinels.follow(core, deployment_id);
     ending
-}
-
-/// Whether another revision came to run here while the order waited for its turn.
-fn is_replaced(action: &Action) -> bool {
-    let current = action.record().and_then(|record| record.current);
-    current.is_some_and(|current| current.revision_id != action.request().revision_id)
 }
 
 async fn attempt(

@@ -1,5 +1,6 @@
 //! The changes that a journal knows. Each keeps memory and file in step.
 
+use super::destruction::is_destruction;
 use super::disk::{Op, Room};
 use super::picture::reset_given;
 use super::{DeploymentRecord, Standing, State, WorkEntry};
@@ -19,9 +20,6 @@ const ANY_EPOCH: i32 = i32::MIN;
 
 /// How many finished work requests are remembered, to know them when they are delivered again.
 const DONE_LIMIT: usize = 4096;
-
-/// How many destroyed deployments are remembered, so that late work does not bring them back.
-const DESTROYED_LIMIT: usize = 4096;
 
 /// How many unsent reports are kept; beyond it the oldest news of a crash are forgotten first.
 const REPORT_LIMIT: usize = 20_000;
@@ -126,17 +124,8 @@ impl<'a> Draft<'a> {
     }
 
     fn objection(&self, request: &WorkRequest) -> Option<String> {
-        if !is_destruction(request) {
-            if self.state.destroyed.contains(&request.deployment_id) {
-                return Some("the deployment was destroyed here".to_owned());
-            }
-            let is_going = |entry: &WorkEntry| {
-                entry.request.deployment_id == request.deployment_id
-                    && is_destruction(&entry.request)
-            };
-            if self.state.work.values().any(is_going) {
-                return Some("the deployment is being destroyed here".to_owned());
-            }
+        if let Some(reason) = self.state.is_past(request) {
+            return Some(reason.to_owned());
         }
         if self.state.is_no_longer_assigned(request) {
             return Some("it is not assigned to this node any more".to_owned());
@@ -346,41 +335,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A deployment is gone for good: nothing of it is remembered but that.
-    pub fn deployment_destroyed(&mut self, deployment_id: DeploymentId) {
-        self.deployment_remove(deployment_id);
-        self.state.destroyed.insert(deployment_id);
-        self.put(
-            Room::Destroyed,
-            deployment_id.0.as_bytes().to_vec(),
-            &deployment_id,
-        );
-        // Ids sort by the time that they were made, so the first is the oldest.
-        while self.state.destroyed.len() > DESTROYED_LIMIT
-            && let Some(oldest) = self.state.destroyed.pop_first()
-        {
-            self.ops.push(Op {
-                room: Room::Destroyed,
-                key: oldest.0.as_bytes().to_vec(),
-                value: None,
-            });
-        }
-    }
-
-    /// Says once more that a deployment is gone. Whoever asks again has not heard it, and no picture
-    /// tells what was said of something that is gone.
-    fn destroyed_again(&mut self, node: &NodeName, request: &WorkRequest) {
-        self.report(
-            node,
-            request.deployment_id,
-            request.revision_id,
-            request.epoch,
-            ApplicationStatus::Destroyed,
-            StepReport::default(),
-        );
-        self.standing_remove(request.revision_id);
-    }
-
     /// These reports were sent, up to and without number `until`.
     pub fn reports_sent(&mut self, until: u64) {
         while let Some(first) = self
@@ -478,7 +432,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn standing_remove(&mut self, revision_id: RevisionId) {
+    pub(super) fn standing_remove(&mut self, revision_id: RevisionId) {
         if self.state.standings.remove(&revision_id).is_some() {
             self.ops.push(Op {
                 room: Room::Standings,
@@ -505,11 +459,6 @@ impl<'a> Draft<'a> {
             value: Some(value),
         });
     }
-}
-
-/// Nothing can be asked of a deployment after this: what comes later is late.
-const fn is_destruction(request: &WorkRequest) -> bool {
-    matches!(request.action, WorkAction::Destroy { .. })
 }
 
 /// The beginning of a detail, as much as is kept of it.

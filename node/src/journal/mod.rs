@@ -5,6 +5,7 @@
 //! request is acknowledged only once it is here, and a report is sent only once it is here, so that
 //! a node that is killed neither forgets an order nor says two different things under one number.
 
+mod destruction;
 mod disk;
 mod draft;
 mod picture;
