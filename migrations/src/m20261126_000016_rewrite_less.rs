@@ -117,6 +117,7 @@ fn indexes() -> [IndexCreateStatement; 6] {
             .and_where(Expr::cust("is_placed"))
             .to_owned(),
         on("revisions", "revisions_giving_up", "id")
+            .and_where(Expr::cust("is_placed"))
             .and_where(Expr::col("cancel_requested_at").is_not_null())
             .to_owned(),
         // Being destroyed: what waits for a node's answer.

@@ -160,7 +160,7 @@ impl Placer {
                 Placement::Wait(why) => waiting.push((revision.id, why)),
             }
         }
-        let dispatched = claim.give(&self.store, &assignments, &waiting).await?;
+        let dispatched = claim.give(&assignments, &waiting).await?;
         shared::fail_point!("orchestrator::dispatch::after_commit_before_publish");
         if !dispatched.orders.is_empty() && self.orders.send(dispatched.orders).await.is_err() {
             tracing::debug!("the publisher has ended; work is sent again by whoever comes next");

@@ -78,7 +78,7 @@ impl Store {
         let overdue: Vec<Overdue> = tx
             .sql(
                 "SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id JOIN nodes n ON n.id = r.node_id \
-                 WHERE r.cancel_requested_at IS NOT NULL AND d.desired_state <> 'DESTROYED' AND r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING') AND (n.status = 'LOST' OR EXISTS \
+                 WHERE r.is_placed AND r.cancel_requested_at IS NOT NULL AND d.desired_state <> 'DESTROYED' AND r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING') AND (n.status = 'LOST' OR EXISTS \
                  (SELECT 1 FROM work_requests w WHERE w.revision_id = r.id AND w.finished_at IS NULL AND w.kind = 'CANCEL' AND w.accepted_at IS NULL \
                  AND w.published_at < ",
             )

@@ -6,7 +6,7 @@ use super::ledger::{STANDING_COLUMNS, Standing};
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError, Tx};
 use sea_orm::FromQueryResult;
-use shared::id::{DeploymentId, NodeId, RevisionId};
+use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
 use shared::name::{DeploymentName, NodeName};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 /// nothing has changed.
 pub struct Claim<'a> {
     pub(super) tx: Tx<'a>,
+    pub(super) store: StoreIncarnation,
     pub(super) held: HashMap<RevisionId, Held>,
     /// What was claimed, oldest first.
     pub revisions: Vec<RequestedRevision>,
@@ -126,6 +127,7 @@ impl Store {
         Ok(Claim {
             held: held.collect(),
             tx,
+            store: self.incarnation(),
             revisions,
             passed_over,
         })

@@ -8,7 +8,7 @@ use super::lease::offer_ports;
 use super::ledger::{Because, Ledger, Standing};
 use super::sql::{ROWS_AT_ONCE, clock};
 use super::work::{PublishableWork, WORK_LEASE, order, work_insert};
-use super::{Store, StoreError, Tx};
+use super::{StoreError, Tx};
 use sea_orm::{ActiveValue::Set, FromQueryResult};
 use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
 use shared::message::{DeployWork, PortOffer, StatusEvent, WorkAction};
@@ -48,23 +48,24 @@ impl Claim<'_> {
     /// what was chosen for a node that was lost meanwhile, is left out.
     ///
     /// The work requests are recorded as sent, for the caller to send at once. One that is not sent
-    /// after all is given back with [`Store::work_unsent`], or sent again like any that its node does
+    /// after all is given back with [`super::Store::work_unsent`], or sent again like any that its node does
     /// not take in time.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was given to anybody.
     pub async fn give(
         self,
-        store: &Store,
         assignments: &[Assignment],
         waiting: &[(RevisionId, String)],
     ) -> Result<Dispatched, StoreError> {
-        let Self { tx, held, .. } = self;
+        let Self {
+            tx, store, held, ..
+        } = self;
         say_why(&tx, waiting).await?;
         let dispatched = if assignments.is_empty() {
             Dispatched::default()
         } else {
-            give(&tx, store.incarnation(), held, assignments).await?
+            give(&tx, store, held, assignments).await?
         };
         shared::fail_point!("orchestrator::dispatch::before_commit");
         tx.commit().await?;

@@ -35,7 +35,7 @@ both! {
         let late = stage.store.claim(&waiting).await.unwrap();
         assert_eq!((late.revisions.len(), late.passed_over), (0, 1));
         let assignment = Assignment { revision_id: waiting[0], node_id: node.id };
-        assert!(late.give(&stage.store, &[assignment], &[]).await.unwrap().steps.is_empty());
+        assert!(late.give(&[assignment], &[]).await.unwrap().steps.is_empty());
         assert_eq!(stage.published().await.len(), 1);
     }
 
@@ -44,7 +44,7 @@ both! {
         let waiting = stage.store.requested(None, 10).await.unwrap();
         let claim = stage.store.claim(&waiting).await.unwrap();
         let why = [(waiting[0], "no node has joined yet".to_owned())];
-        claim.give(&stage.store, &[], &why).await.unwrap();
+        claim.give(&[], &why).await.unwrap();
         let revision = stage.latest(deployment.id).await;
         assert_eq!((revision.status, revision.status_detail.as_deref()), (S::Requested, Some("no node has joined yet")));
         assert_eq!(stage.path(revision.id).await, [S::Requested]);
