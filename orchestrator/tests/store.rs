@@ -35,6 +35,8 @@ mod lifecycle;
 mod moves;
 #[path = "store/node.rs"]
 mod node;
+#[path = "store/port.rs"]
+mod port;
 #[path = "store/query.rs"]
 mod query;
 #[path = "store/report.rs"]

@@ -4,11 +4,10 @@
 use super::column::{LeaseState, Time};
 use super::dispatch::{Batch, Entry};
 use super::entity::port_lease;
-use super::offer::{PortsOf, offered, offers_insert, offers_taken, offers_withdraw};
-use super::sql::ROWS_AT_ONCE;
+use super::offer::{offered, offers_insert, offers_withdraw, ports_taken};
 use super::{StoreError, Tx};
 use crate::ports::{self, BLOCKS, Block, FIRST_PORT, LAST_PORT};
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, Value};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Value};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{LeasedPort, PortOffer};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -50,7 +49,7 @@ pub(super) async fn offer_ports(
             })
         })
         .collect();
-    let mut taken = taken(tx, wishes.iter().flat_map(Wishes::nearby)).await?;
+    let mut taken = ports_taken(tx, wishes.iter().flat_map(Wishes::nearby)).await?;
     for wishes in wishes {
         let node_id = wishes.node_id;
         let near = taken.remove(&node_id).unwrap_or_default();
@@ -58,8 +57,8 @@ pub(super) async fn offer_ports(
             Some(chosen) => chosen,
             // The blocks at hand are nearly full: look at all of them.
             None => {
-                let everything = [(node_id, FIRST_PORT, LAST_PORT)].into_iter();
-                let all = self::taken(tx, everything).await?.remove(&node_id);
+                let everything = [(node_id, FIRST_PORT, LAST_PORT)];
+                let all = ports_taken(tx, everything).await?.remove(&node_id);
                 wishes
                     .choose(None, all.unwrap_or_default())
                     .unwrap_or_else(|| (Vec::new(), wishes.cursor))
@@ -158,45 +157,6 @@ impl Wishes {
         }
         Some((chosen, next))
     }
-}
-
-#[derive(FromQueryResult)]
-struct Taken {
-    node_id: NodeId,
-    port: i32,
-}
-
-/// The leased and offered ports in these ranges, by node: one question for all nodes.
-async fn taken(
-    tx: &Tx<'_>,
-    ranges: impl Iterator<Item = (NodeId, u16, u16)>,
-) -> Result<PortsOf, StoreError> {
-    let ranges: Vec<[Value; 3]> = ranges
-        .map(|(node_id, first, last)| {
-            [
-                node_id.into(),
-                i32::from(first).into(),
-                i32::from(last).into(),
-            ]
-        })
-        .collect();
-    let mut taken = PortsOf::new();
-    for chunk in ranges.chunks(ROWS_AT_ONCE) {
-        let found: Vec<Taken> = tx
-            .sql("SELECT p.node_id, p.port FROM ")
-            .rows(chunk.iter().cloned())
-            .push(" JOIN port_leases p ON p.node_id = v.column1 AND p.port BETWEEN v.column2 AND v.column3")
-            .all(&**tx)
-            .await?;
-        for Taken { node_id, port } in found {
-            taken
-                .entry(node_id)
-                .or_default()
-                .extend(u16::try_from(port).ok());
-        }
-        offers_taken(tx, chunk, &mut taken).await?;
-    }
-    Ok(taken)
 }
 
 /// What the deployments hold already on the nodes that they go to.

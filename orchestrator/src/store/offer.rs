@@ -86,28 +86,48 @@ pub(super) async fn offers_of(
         .collect())
 }
 
-/// Adds the offered ports in these ranges of nodes (first, last) to `taken`.
-pub(super) async fn offers_taken(
+#[derive(FromQueryResult)]
+struct Taken {
+    node_id: NodeId,
+    ports: JsonText<Vec<u16>>,
+}
+
+/// The ports in these ranges of nodes (first, last) that are offered or leased already.
+///
+/// One statement reads both tables: between two of them an offer could become a lease, and be seen in
+/// neither.
+pub(super) async fn ports_taken(
     tx: &Tx<'_>,
-    ranges: &[[Value; 3]],
-    taken: &mut PortsOf,
-) -> Result<(), StoreError> {
-    let near = tx
-        .sql("SELECT o.revision_id, o.node_id, o.ports FROM ")
-        .rows(ranges.iter().cloned())
-        .push(" JOIN port_offers o ON o.node_id = v.column1 AND o.low BETWEEN v.column2 - ")
-        .push(&SPREAD.to_string())
-        .push(" AND v.column3");
-    let mut offers: Vec<Offer> = near.all(&**tx).await?;
-    let wide = tx
-        .sql("SELECT o.revision_id, o.node_id, o.ports FROM port_offers o WHERE o.wide AND o.node_id")
-        .one_of(ranges.iter().map(|[node_id, _, _]| node_id.clone()));
-    offers.extend(wide.all(&**tx).await?);
-    for offer in offers {
-        taken
-            .entry(offer.node_id)
-            .or_default()
-            .extend(offer.ports.0);
+    ranges: impl IntoIterator<Item = (NodeId, u16, u16)>,
+) -> Result<PortsOf, StoreError> {
+    let ranges: Vec<[Value; 3]> = ranges
+        .into_iter()
+        .map(|(node_id, first, last)| {
+            [
+                node_id.into(),
+                i32::from(first).into(),
+                i32::from(last).into(),
+            ]
+        })
+        .collect();
+    let mut taken = PortsOf::new();
+    for chunk in ranges.chunks(ROWS_AT_ONCE) {
+        let found: Vec<Taken> = tx
+            .sql("WITH wanted AS (SELECT column1 AS node_id, column2 AS low, column3 AS high FROM ")
+            .rows(chunk.iter().cloned())
+            .push(") SELECT p.node_id, '[' || p.port || ']' AS ports FROM wanted w JOIN port_leases p")
+            .push(" ON p.node_id = w.node_id AND p.port BETWEEN w.low AND w.high")
+            .push(" UNION ALL SELECT o.node_id, o.ports FROM wanted w JOIN port_offers o")
+            .push(" ON o.node_id = w.node_id AND o.low BETWEEN w.low - ")
+            .push(&SPREAD.to_string())
+            .push(" AND w.high")
+            .push(" UNION ALL SELECT o.node_id, o.ports FROM port_offers o")
+            .push(" WHERE o.wide AND o.node_id IN (SELECT node_id FROM wanted)")
+            .all(&**tx)
+            .await?;
+        for Taken { node_id, ports } in found {
+            taken.entry(node_id).or_default().extend(ports.0);
+        }
     }
-    Ok(())
+    Ok(taken)
 }

@@ -2,7 +2,6 @@
 
 use crate::stage::{Stage, deploy_work, good_way, report};
 use orchestrator::store::Assignment;
-use shared::message::WorkRequest;
 use shared::status::ApplicationStatus as S;
 use std::collections::HashSet;
 
@@ -68,45 +67,6 @@ both! {
         assert_eq!((ports.held.len(), ports.fresh.len()), (0, 8));
         assert!(ports.fresh.iter().all(|port| (3000..3100).contains(port)));
         assert!(stage.queries.ports_of(&[deployment.id]).await.unwrap().is_empty(), "reserved ones are not shown");
-    }
-
-    async fn each_deployment_gets_a_block_and_the_cursor_wraps(stage: Stage) {
-        let node = stage.node("n1").await;
-        stage.tamper("UPDATE nodes SET port_cursor = 65300").await;
-        for n in 0..5 {
-            stage.create(&format!("app-{n}")).await;
-        }
-        stage.dispatch_all(&node).await;
-        stage.create("app-5").await;
-        stage.dispatch_all(&node).await;
-        let mut work: Vec<WorkRequest> = stage.published().await;
-        work.sort_by_key(|work| work.deployment_name.clone());
-        let blocks: Vec<u16> = work.iter().map(|work| deploy_work(work).ports.fresh[0] / 100 * 100).collect();
-        assert_eq!(blocks, [65300, 65400, 3000, 3100, 3200, 3300]);
-        let all: Vec<u16> = work.iter().flat_map(|work| deploy_work(work).ports.fresh.clone()).collect();
-        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 48);
-    }
-
-    async fn full_blocks_are_skipped_however_many(stage: Stage) {
-        let node = stage.node("n1").await;
-        let deployment = stage.create("full").await;
-        // Blocks 3000 to 3499 are taken but for two ports.
-        let rows: Vec<String> = (3000..3500).filter(|port| ![3007, 3250].contains(port)).map(|port| format!("({port})")).collect();
-        stage
-            .tamper(&format!(
-                "INSERT INTO port_leases (node_id, port, deployment_id, state, created_at) SELECT n.id, v.column1, d.id, 'HELD', \
-                 n.created_at FROM nodes n, deployments d, (VALUES {}) AS v",
-                rows.join(",")
-            ))
-            .await;
-        stage.create("demo").await;
-        assert_eq!(stage.dispatch_all(&node).await, 2);
-        let work = stage.published().await;
-        let fresh: HashSet<u16> = work.iter().flat_map(|work| deploy_work(work).ports.fresh.clone()).collect();
-        assert_eq!(fresh.len(), 16);
-        assert!(fresh.contains(&3007) && fresh.contains(&3250));
-        assert!(fresh.iter().all(|port| [3007, 3250].contains(port) || (3500..3700).contains(port)), "{fresh:?}");
-        stage.deployment(deployment.id).await;
     }
 
     async fn hundreds_are_dispatched_in_one_batch_again_and_again(stage: Stage) {
