@@ -74,7 +74,11 @@ impl Ingest {
             {
                 Ok(()) => return acknowledge(batch).await,
                 Err(error) if error.is_about_the_data() => {
-                    return self.settle_one_by_one(batch, error).await;
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a batch of reports was refused; applying them one by one"
+                    );
+                    return self.settle_one_by_one(batch).await;
                 }
                 Err(error) => {
                     if !is_said {
@@ -97,20 +101,31 @@ impl Ingest {
     }
 
     /// One of them cannot be recorded, ever: the others must not wait for it.
-    async fn settle_one_by_one(&self, batch: Vec<Opened>, error: StoreError) {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "a batch of reports was refused; applying them one by one"
-        );
-        for opened in batch {
-            match self.apply(opened.reports.iter()).await {
+    async fn settle_one_by_one(&self, batch: Vec<Opened>) {
+        for mut opened in batch {
+            match self.apply_one_by_one(&mut opened).await {
                 Ok(()) => acknowledge(vec![opened]).await,
-                Err(error) if error.is_about_the_data() => {
-                    bury(opened.delivery, &error.to_string()).await
-                }
                 Err(_) => opened.delivery.requeue().await,
             }
         }
+    }
+
+    /// Applies the reports of one message, each for itself when they do not go together. What is
+    /// refused then is left over; an error is one that passes.
+    async fn apply_one_by_one(&self, opened: &mut Opened) -> Result<(), StoreError> {
+        match self.apply(opened.reports.iter()).await {
+            Err(error) if error.is_about_the_data() => {}
+            done => return done,
+        }
+        for report in &opened.reports {
+            match self.apply(std::iter::once(report)).await {
+                Err(error) if error.is_about_the_data() => {
+                    opened.bad.push(BadItem::of(report, error.to_string()));
+                }
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     async fn apply<'a>(
@@ -192,8 +207,8 @@ impl Ingest {
 struct Opened {
     delivery: Delivery,
     reports: Vec<NodeReport>,
-    /// What does not read of it, as a body of its own, with the reason.
-    left: Option<(Vec<u8>, String)>,
+    /// What of it cannot be read, or not be recorded.
+    bad: Vec<BadItem>,
 }
 
 impl Opened {
@@ -208,13 +223,13 @@ impl Opened {
         Self {
             delivery,
             reports,
-            left: bad_items(&bad),
+            bad,
         }
     }
 
     /// Answers it, once its reports are recorded; `false` when it is no longer ours.
     async fn done(mut self) -> bool {
-        match self.left {
+        match bad_items(&self.bad) {
             None => self.delivery.ack().await,
             Some((left, reason)) => {
                 self.delivery.body = left;
@@ -242,7 +257,7 @@ async fn bury(delivery: Delivery, reason: &str) {
     tracing::warn!(
         reason,
         bytes = delivery.body.len(),
-        "a report was not understood; it is kept among the dead letters"
+        "reports that cannot be taken are kept among the dead letters"
     );
     delivery.dead(reason).await;
 }

@@ -1,12 +1,13 @@
 //! Messages that nobody can handle end among the dead letters; everybody else goes on.
 
 use crate::fleet::{Fleet, until};
+use crate::node::leased_port;
 use orchestrator::query::Page;
 use orchestrator::view::DeadLetterView;
 use shared::bus::conformance::{next, publish};
 use shared::bus::{Address, DELIVERY_LIMIT, Subscription};
 use shared::id::DeadLetterId;
-use shared::message::{BODY_LIMIT, TelemetryTopic, WorkItem, encode};
+use shared::message::{BODY_LIMIT, NodeReport, TelemetryTopic, WorkItem, decode, encode};
 use shared::status::ApplicationStatus as S;
 
 async fn letters(fleet: &Fleet) -> Vec<DeadLetterView> {
@@ -58,6 +59,37 @@ everywhere! {
             assert_eq!(dead_letters.drop(gone).await.unwrap_err().code(), "NOT_FOUND");
             assert_eq!(dead_letters.retry(gone).await.unwrap_err().code(), "NOT_FOUND");
         }
+    }
+
+    async fn a_report_that_cannot_be_recorded_does_not_bury_its_batch(fleet: &mut Fleet) {
+        let mut node = fleet.node("n1").await;
+        fleet.running("other", &mut node).await;
+        let (mut work, mut batch) = (Vec::new(), Vec::new());
+        for name in ["demo", "well"] {
+            fleet.create(name).await;
+            work.push(node.next_work().await);
+        }
+        for work in &work {
+            batch.extend(node.whole_way(work));
+        }
+        // A port has one holder: the report that names this one too is refused for good.
+        let port = leased_port(&work[0]).port;
+        fleet.tamper(&format!("UPDATE port_leases SET port = {port}")).await;
+        node.say(&batch).await;
+        fleet.until_status(work[1].revision_id, S::Running).await;
+        let found = until_kept(fleet, 1).await.remove(0);
+        let bodies = fleet.orchestrator().queries().dead_letter_bodies(&[found.id]).await.unwrap();
+        let kept: Vec<NodeReport> = decode(bodies[&found.id].as_bytes()).unwrap();
+        assert!(
+            matches!(&kept[..], [NodeReport::Status(report)] if report.status == S::Running && report.revision_id == work[0].revision_id),
+            "{kept:?}"
+        );
+        assert_eq!(fleet.revision(work[0].revision_id).await.status, S::Verifying);
+
+        fleet.tamper(&format!("UPDATE port_leases SET port = 2999 WHERE port = {port}")).await;
+        fleet.orchestrator().dead_letters().retry(found.id).await.unwrap();
+        fleet.until_status(work[0].revision_id, S::Running).await;
+        assert!(letters(fleet).await.is_empty());
     }
 
     async fn an_item_of_an_unknown_kind_does_not_bury_its_batch(fleet: &mut Fleet) {

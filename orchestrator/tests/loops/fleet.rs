@@ -196,6 +196,11 @@ impl Fleet {
         as_admin(admin, &cut).await;
     }
 
+    /// Runs a statement behind the orchestrator's back.
+    pub(crate) async fn tamper(&self, sql: &str) {
+        as_admin(&self.database.url(), sql).await;
+    }
+
     /// A node that takes work.
     pub(crate) async fn node(&self, name: &str) -> FakeNode {
         let mut node = FakeNode::start(self, name).await;

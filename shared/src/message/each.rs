@@ -2,7 +2,7 @@
 //! the others of its batch.
 
 use super::{Batch, DecodeError, check, decode, encode};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// The longest account of why items do not read, in bytes.
@@ -16,6 +16,16 @@ pub struct BadItem {
     pub json: Value,
     /// What is wrong with it.
     pub reason: String,
+}
+
+impl BadItem {
+    /// An item that reads, but that nothing can be done with.
+    #[must_use]
+    pub fn of(item: &impl Serialize, reason: String) -> Self {
+        // Messages are our own types: string keys and finite numbers, nothing that JSON refuses.
+        let json = serde_json::to_value(item).unwrap_or_default();
+        Self { json, reason }
+    }
 }
 
 /// Reads the items of one body, each for itself, in their order. Costs no more than [`decode`] when
