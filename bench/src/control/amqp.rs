@@ -208,14 +208,7 @@ impl Connection {
         match self.reader.fill_buf() {
             Ok([]) => bail!("the broker closed the connection"),
             Ok(_) => Ok(false),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                ) =>
-            {
-                Ok(true)
-            }
+            Err(error) if is_timeout(&error) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
@@ -314,12 +307,25 @@ impl Connection {
         Ok(self.writer.write_all(&[END])?)
     }
 
+    /// Fills a part of a frame. The read timeout is for what has not begun: a part that is late comes.
+    fn read_whole(&mut self, mut part: &mut [u8]) -> Result<()> {
+        while !part.is_empty() {
+            match self.reader.read(part) {
+                Ok(0) => bail!("the broker closed the connection"),
+                Ok(read) => part = &mut part[read..],
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn read_frame(&mut self) -> Result<Frame> {
         let mut head = [0; 7];
-        self.reader.read_exact(&mut head)?;
+        self.read_whole(&mut head)?;
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
         let mut payload = vec![0; size + 1];
-        self.reader.read_exact(&mut payload)?;
+        self.read_whole(&mut payload)?;
         ensure!(payload.pop() == Some(END), "a frame without its end");
         Ok(Frame {
             kind: head[0],
@@ -327,6 +333,11 @@ impl Connection {
             payload,
         })
     }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut)
 }
 
 fn method_of(payload: &[u8]) -> (u16, u16) {

@@ -7,7 +7,7 @@
 //! steps of a batch of work are synced together, since the disk is the database's here.
 
 use super::amqp::{Connection, Received};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use serde::Serialize;
 use shared::message::{
@@ -96,11 +96,12 @@ impl Fleet {
     }
 
     /// Whether every node is still well.
-    pub(super) fn check(&self) -> Result<()> {
-        ensure!(
-            self.threads.iter().all(|thread| !thread.is_finished()),
-            "a simulated node ended early"
-        );
+    pub(super) fn check(&mut self) -> Result<()> {
+        let ended = self.threads.iter().position(JoinHandle::is_finished);
+        if let Some(ended) = ended {
+            join(self.threads.swap_remove(ended)).context("a simulated node ended early")?;
+            bail!("a simulated node ended early");
+        }
         Ok(())
     }
 
@@ -108,12 +109,16 @@ impl Fleet {
     pub(super) fn end(self) -> Result<()> {
         self.stop.store(true, Ordering::Release);
         for thread in self.threads {
-            thread
-                .join()
-                .map_err(|_| anyhow::anyhow!("a simulated node panicked"))??;
+            join(thread)?;
         }
         Ok(())
     }
+}
+
+fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("a simulated node panicked"))?
 }
 
 fn name(index: usize) -> Result<NodeName> {

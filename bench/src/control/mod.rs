@@ -148,7 +148,7 @@ impl Rig {
             orchestrator: server.pid()?,
             ..self.processes
         };
-        let fleet = Fleet::start(&self.broker.url, arguments.nodes, directory.path())?;
+        let mut fleet = Fleet::start(&self.broker.url, arguments.nodes, directory.path())?;
         self.database.until_ready(arguments.nodes).await?;
         fleet.listen();
         let idle = server.pss_mib()?;
@@ -163,7 +163,7 @@ impl Rig {
         let started = Instant::now();
         let (asked, applied) = tokio::join!(
             load::ask(&server.address, "bench", asking),
-            until_applied(&server.address, &fleet, arguments.deployments)
+            until_applied(&server.address, &mut fleet, arguments.deployments)
         );
         let (asked, applied) = (asked?, applied?);
         let took = applied - started;
@@ -193,7 +193,7 @@ impl Rig {
 }
 
 /// Waits until the reports of all deployments are applied; when that was.
-async fn until_applied(address: &str, fleet: &Fleet, deployments: usize) -> Result<Instant> {
+async fn until_applied(address: &str, fleet: &mut Fleet, deployments: usize) -> Result<Instant> {
     const REPORTS: f64 = 5.0;
     let mut client = load::Client::connect(address).await?;
     let patience = Instant::now() + Duration::from_secs(600);
