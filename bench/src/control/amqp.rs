@@ -35,6 +35,8 @@ pub(super) struct Connection {
     user: String,
     /// Deliveries whose body has not arrived whole, by channel.
     partial: Vec<Option<Partial>>,
+    /// What came while an answer was waited for.
+    early: Vec<Received>,
 }
 
 struct Partial {
@@ -69,6 +71,7 @@ impl Connection {
             frame_bytes: FRAME_BYTES as usize,
             user: url.username().to_owned(),
             partial: Vec::new(),
+            early: Vec::new(),
         };
         connection
             .partial
@@ -192,7 +195,7 @@ impl Connection {
     /// when the read timeout passed first.
     pub(super) fn receive(&mut self, limit: usize) -> Result<Vec<Received>> {
         self.flush()?;
-        let mut received = Vec::new();
+        let mut received = std::mem::take(&mut self.early);
         while received.is_empty() || (received.len() < limit && self.has_whole_frame()) {
             if received.is_empty() && self.is_timed_out()? {
                 break;
@@ -285,12 +288,8 @@ impl Connection {
             if frame.kind == METHOD && method == wanted {
                 return Ok(frame.payload[4..].to_vec());
             }
-            // Confirmations of what nobody waits for, such as heartbeats, may come in between.
-            ensure!(
-                method == (60, 80),
-                "the broker says {method:?}: {}",
-                String::from_utf8_lossy(&frame.payload)
-            );
+            let early = self.understand(frame)?;
+            self.early.extend(early);
         }
     }
 

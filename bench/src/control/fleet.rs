@@ -167,8 +167,6 @@ impl Group {
     fn listen(&mut self) -> Result<()> {
         self.connection.read_timeout(None)?;
         for (index, node) in self.nodes.iter().enumerate() {
-            // One after the other: what is delivered meanwhile is not expected yet, and does not come,
-            // since nothing is deployed before every node listens.
             self.connection
                 .consume(channel(index)?, &format!("work.{}", node.name), PREFETCH)?;
         }
