@@ -191,11 +191,13 @@ impl Ingest {
                 .increment(count);
         }
         if applied.steps.iter().any(|step| !step.status.is_open()) {
-            // A deployment that was busy may have a newer revision that waits, or something to clean up.
+            // A deployment that was busy may have a newer revision that waits.
             self.wake.dispatcher.notify_one();
-            self.wake.publisher.notify_one();
             // It may be what a move has waited for, or the end of one.
             self.wake.mover.notify_one();
+        }
+        if applied.orders > 0 {
+            self.wake.publisher.notify_one();
         }
         if applied.pictures_due > 0 {
             self.wake.assigner.notify_one();

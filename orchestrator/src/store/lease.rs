@@ -7,7 +7,7 @@ use super::entity::port_lease;
 use super::offer::{offered, offers_insert, offers_withdraw, ports_taken};
 use super::{StoreError, Tx};
 use crate::ports::{self, BLOCKS, Block, FIRST_PORT, LAST_PORT};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Value};
+use sea_orm::Value;
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{LeasedPort, PortOffer};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,7 +28,11 @@ pub(super) async fn offer_ports(
         return Ok(HashMap::new());
     }
     // What an earlier attempt of the same revisions was offered.
-    offers_withdraw(tx, batch.entries.iter().map(|entry| entry.standing.id)).await?;
+    let again = batch
+        .entries
+        .iter()
+        .filter(|entry| entry.standing.epoch > 0);
+    offers_withdraw(tx, again.map(|entry| entry.standing.id)).await?;
     let mut offers = held(tx, batch).await?;
     let mut rows = Vec::with_capacity(batch.entries.len());
     let mut by_node: BTreeMap<NodeId, Vec<&Entry>> = BTreeMap::new();
@@ -164,6 +168,8 @@ async fn held(tx: &Tx<'_>, batch: &Batch) -> Result<HashMap<RevisionId, PortOffe
     let revision_of: HashMap<(DeploymentId, NodeId), RevisionId> = batch
         .entries
         .iter()
+        // A newcomer has never been on a node.
+        .filter(|entry| entry.standing.number > 1 || entry.standing.epoch > 0)
         .map(|entry| {
             (
                 (entry.standing.deployment_id, entry.node_id),
@@ -171,17 +177,15 @@ async fn held(tx: &Tx<'_>, batch: &Batch) -> Result<HashMap<RevisionId, PortOffe
             )
         })
         .collect();
-    let leases = port_lease::Entity::find()
-        .filter(port_lease::Column::State.eq(LeaseState::Held))
-        .filter(
-            port_lease::Column::DeploymentId.is_in(
-                batch
-                    .entries
-                    .iter()
-                    .map(|entry| entry.standing.deployment_id),
-            ),
-        )
-        .order_by_asc(port_lease::Column::Port)
+    if revision_of.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let leases: Vec<port_lease::Model> = tx
+        .sql("SELECT * FROM port_leases WHERE state = ")
+        .bind(LeaseState::Held)
+        .push(" AND deployment_id")
+        .one_of(revision_of.keys().map(|(deployment_id, _)| *deployment_id))
+        .push(" ORDER BY port")
         .all(&**tx)
         .await?;
     let mut offers: HashMap<RevisionId, PortOffer> = HashMap::new();

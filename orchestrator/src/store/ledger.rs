@@ -12,7 +12,7 @@ use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, FailureReason};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A revision as whoever moves it has it: its row, locked, without the documents.
 #[derive(Clone, Debug, FromQueryResult)]
@@ -93,6 +93,27 @@ pub(super) async fn standings(
         .push(" FROM revisions r WHERE r.id")
         .one_of(ids)
         .push(" ORDER BY r.id")
+        .locked("r")
+        .all(&**tx)
+        .await
+}
+
+/// Locks revisions by their ids, those that are in these deployments.
+pub(super) async fn standings_in(
+    tx: &Tx<'_>,
+    ids: &BTreeSet<(RevisionId, DeploymentId)>,
+) -> Result<Vec<Standing>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = ids
+        .iter()
+        .map(|(id, deployment_id)| [(*id).into(), (*deployment_id).into()]);
+    tx.sql("SELECT ")
+        .push(STANDING_COLUMNS)
+        .push(" FROM ")
+        .rows(rows)
+        .push(" JOIN revisions r ON r.id = v.column1 AND r.deployment_id = v.column2 ORDER BY r.id")
         .locked("r")
         .all(&**tx)
         .await

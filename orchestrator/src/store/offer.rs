@@ -67,8 +67,8 @@ struct Offer {
     ports: JsonText<Vec<u16>>,
 }
 
-/// What revisions were offered, by revision and node.
-pub(super) async fn offers_of(
+/// Takes back what revisions were offered; what that was, by revision and node.
+pub(super) async fn offers_take(
     tx: &Tx<'_>,
     revisions: &BTreeSet<RevisionId>,
 ) -> Result<HashMap<(RevisionId, NodeId), Vec<u16>>, StoreError> {
@@ -76,8 +76,9 @@ pub(super) async fn offers_of(
         return Ok(HashMap::new());
     }
     let offers: Vec<Offer> = tx
-        .sql("SELECT revision_id, node_id, ports FROM port_offers WHERE revision_id")
+        .sql("DELETE FROM port_offers WHERE revision_id")
         .one_of(revisions.iter().copied())
+        .push(" RETURNING revision_id, node_id, ports")
         .all(&**tx)
         .await?;
     Ok(offers

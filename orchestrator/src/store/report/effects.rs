@@ -5,7 +5,7 @@ use super::{ReportsApplied, parked_row};
 use crate::store::assignments::assignments_due;
 use crate::store::column::{LeaseState, Time, now};
 use crate::store::entity::{deployment, parked_report, port_lease, service_state, work_request};
-use crate::store::offer::{offers_of, offers_withdraw};
+use crate::store::offer::{offers_take, offers_withdraw};
 use crate::store::sql::ROWS_AT_ONCE;
 use crate::store::work::{order, work_insert};
 use crate::store::{StoreError, Tx};
@@ -34,6 +34,7 @@ pub(super) async fn save(
     let steps = ledger.save(tx).await?;
     let pictures_due = effects.pictures_due.len();
     assignments_due(tx, effects.pictures_due).await?;
+    let orders = stops.len();
     work_insert(tx, stops).await?;
     let parked = effects.park.len();
     for chunk in effects.park.chunks(ROWS_AT_ONCE) {
@@ -50,6 +51,7 @@ pub(super) async fn save(
         ignored,
         parked,
         pictures_due,
+        orders,
     })
 }
 
@@ -169,7 +171,7 @@ async fn ports(
         .map(|lease| ((lease.deployment_id, lease.node_id, lease.port), lease))
         .collect();
     let chosen: BTreeSet<RevisionId> = facts.values().map(|facts| facts.revision_id).collect();
-    let offers = offers_of(tx, &chosen).await?;
+    let offers = offers_take(tx, &chosen).await?;
     let (mut new, mut changed, mut unused) = (
         Vec::new(),
         Vec::<[Value; 4]>::new(),
@@ -199,7 +201,6 @@ async fn ports(
             unused.extend(rest.map(|(_, lease)| [lease.node_id.into(), lease.port.into()]));
         }
     }
-    offers_withdraw(tx, chosen).await?;
     for chunk in changed.chunks(ROWS_AT_ONCE) {
         tx.sql("UPDATE port_leases SET service = v.column3, container_port = v.column4 FROM ")
             .rows(chunk.iter().cloned())

@@ -10,7 +10,7 @@ mod effects;
 use super::column::{JsonText, now};
 use super::dispatch::deployments_lock;
 use super::entity::{node, parked_report};
-use super::ledger::{standings, standings_of};
+use super::ledger::{standings_in, standings_of};
 use super::work::WorkAnswers;
 use super::{Store, StoreError, Tx};
 use book::Book;
@@ -39,6 +39,8 @@ pub struct ReportsApplied {
     pub parked: usize,
     /// How many nodes are to be told the whole picture soon.
     pub pictures_due: usize,
+    /// How many work requests follow from it, to be sent soon.
+    pub orders: usize,
 }
 
 /// Reports that changed nothing, by reason.
@@ -147,6 +149,7 @@ impl ReportsApplied {
         self.steps.extend(other.steps);
         self.parked += other.parked;
         self.pictures_due += other.pictures_due;
+        self.orders += other.orders;
         self.ignored.duplicate += other.ignored.duplicate;
         self.ignored.stale_epoch += other.ignored.stale_epoch;
         self.ignored.future_epoch += other.ignored.future_epoch;
@@ -177,26 +180,29 @@ async fn load(
     reports: &[StatusReport],
     overdue: &BTreeSet<RevisionId>,
 ) -> Result<Book, StoreError> {
-    let mut revisions: BTreeSet<RevisionId> =
-        reports.iter().map(|report| report.revision_id).collect();
-    revisions.extend(overdue);
-    let deployments = deployments_lock(tx, deployments_of(tx, &revisions).await?).await?;
-    revisions.extend(
-        deployments
-            .values()
-            .filter_map(|deployment| deployment.active_revision_id),
-    );
+    // As the reports have it: a revision that is not in the deployment they name is not read.
+    let mut revisions: BTreeSet<(RevisionId, DeploymentId)> = reports
+        .iter()
+        .map(|report| (report.revision_id, report.deployment_id))
+        .collect();
+    revisions.extend(with_deployments(tx, overdue).await?);
+    let named = revisions.iter().map(|(_, deployment_id)| *deployment_id);
+    let deployments = deployments_lock(tx, named).await?;
+    revisions.extend(deployments.values().filter_map(|deployment| {
+        let active = deployment.active_revision_id?;
+        Some((active, deployment.id))
+    }));
     let destroying: BTreeSet<DeploymentId> = deployments
         .values()
         .filter(|deployment| deployment.desired_state == DesiredState::Destroyed)
         .map(|deployment| deployment.id)
         .collect();
-    let mut rows = standings(tx, revisions.iter().copied()).await?;
+    let mut rows = standings_in(tx, &revisions).await?;
     // The end of one revision there is the end of all: whoever decides that must see them all.
     rows.extend(standings_of(tx, destroying).await?);
     let parked: Vec<parked_report::Model> = tx
         .sql("SELECT * FROM parked_reports WHERE revision_id")
-        .one_of(revisions.iter().copied())
+        .one_of(revisions.iter().map(|(id, _)| *id))
         .all(&**tx)
         .await?;
     let names: BTreeSet<String> = reports
@@ -217,25 +223,26 @@ async fn load(
 }
 
 #[derive(FromQueryResult)]
-struct Owner {
+struct Owned {
+    id: RevisionId,
     deployment_id: DeploymentId,
 }
 
-/// The deployments that revisions really belong to, whatever a report claims.
-async fn deployments_of(
+/// Revisions with the deployments that they belong to.
+async fn with_deployments(
     tx: &Tx<'_>,
     revisions: &BTreeSet<RevisionId>,
-) -> Result<Vec<DeploymentId>, StoreError> {
+) -> Result<Vec<(RevisionId, DeploymentId)>, StoreError> {
     if revisions.is_empty() {
         return Ok(Vec::new());
     }
     let select = tx
-        .sql("SELECT DISTINCT deployment_id FROM revisions WHERE id")
+        .sql("SELECT id, deployment_id FROM revisions WHERE id")
         .one_of(revisions.iter().copied());
-    let owners: Vec<Owner> = select.all(&**tx).await?;
-    Ok(owners
+    let owned: Vec<Owned> = select.all(&**tx).await?;
+    Ok(owned
         .into_iter()
-        .map(|owner| owner.deployment_id)
+        .map(|owned| (owned.id, owned.deployment_id))
         .collect())
 }
 
