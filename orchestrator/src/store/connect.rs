@@ -114,7 +114,7 @@ fn options(url: &SecretString) -> Result<(DbBackend, ConnectOptions), StoreError
                             ("lock_timeout", STATEMENT_LIMIT),
                             ("idle_in_transaction_session_timeout", STATEMENT_LIMIT),
                         ])
-                        .statement_cache_capacity(64)
+                        .statement_cache_capacity(96)
                         // A plan that was kept from when a table was small reads all of it when it
                         // is large. Planning anew costs little beside a batch of rows.
                         .options([("plan_cache_mode", "force_custom_plan")])

@@ -6,6 +6,7 @@
 
 use super::column::{Time, now};
 use super::{StoreError, Tx};
+use sea_orm::sea_query::ArrayType;
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, FromQueryResult,
     IdenStatic, Iterable, Statement, Value,
@@ -54,8 +55,8 @@ impl Sql {
         if self.backend == DbBackend::Postgres
             && let Some(array) = array(values.iter())
         {
-            // Never `= ANY(…)`: written from text the array is no constant, and where the database
-            // chooses to read a whole table it would be read anew for each row.
+            // Never `= ANY(…)`: where the database chooses to read a whole table, the array would be
+            // searched for each row.
             return self.push(" IN (SELECT unnest(").array(array).push("))");
         }
         self.push(" IN ").list(values)
@@ -136,9 +137,13 @@ impl Sql {
         sql.push(") AS v")
     }
 
-    fn array(self, array: Array) -> Self {
-        let kind = array.kind;
-        self.bind(array.text).push("::").push(kind).push("[]")
+    fn array(self, Array { kind, values }: Array) -> Self {
+        // A statement is prepared for the types of its parameters: one text, one type.
+        let from = match values {
+            Value::String(_) => "::text::",
+            _ => "::",
+        };
+        self.bind(values).push(from).push(kind).push("[]")
     }
 
     /// Now, by the clock that leases are judged by: the database's where several processes share
@@ -222,12 +227,12 @@ pub(super) async fn clock(tx: &Tx<'_>) -> Result<Time, StoreError> {
     Ok(told.first().map_or_else(now, |clock| clock.at))
 }
 
-/// A column of values as Postgres reads an array from text: one parameter, so that the statement's
-/// text is the same for any number of rows and is prepared once. A list of placeholders would be
-/// parsed and planned anew for each number of rows, which costs more than the rows do.
+/// A column of values as one parameter, an array, so that the statement's text is the same for any
+/// number of rows and is prepared once. A list of placeholders would be parsed and planned anew for
+/// each number of rows, which costs more than the rows do.
 struct Array {
     kind: &'static str,
-    text: String,
+    values: Value,
 }
 
 /// The columns of a table of values; none when one has a type that is not written as an array here.
@@ -237,50 +242,87 @@ fn columns(count: usize, rows: &[Vec<Value>]) -> Option<Vec<Array>> {
         .collect()
 }
 
-fn array<'a>(values: impl ExactSizeIterator<Item = &'a Value>) -> Option<Array> {
+fn array<'a>(values: impl ExactSizeIterator<Item = &'a Value> + Clone) -> Option<Array> {
+    let first = values.clone().next()?;
+    let kind = kind(first)?;
+    // Values of one column are of one type; anything else is not ours to guess.
+    let is_one = |value| std::mem::discriminant(value) == std::mem::discriminant(first);
+    if !values.clone().all(is_one) {
+        return None;
+    }
+    let binary = match first {
+        Value::Bool(_) => Some(ArrayType::Bool),
+        Value::Int(_) => Some(ArrayType::Int),
+        Value::BigInt(_) => Some(ArrayType::BigInt),
+        Value::Uuid(_) => Some(ArrayType::Uuid),
+        Value::ChronoDateTimeUtc(_) => Some(ArrayType::ChronoDateTimeUtc),
+        _ => None,
+    };
+    let values = match binary {
+        Some(binary) if values.clone().all(|value| !is_null(value)) => {
+            Value::Array(binary, Some(Box::new(values.cloned().collect())))
+        }
+        _ => Value::String(Some(written(values))),
+    };
+    Some(Array { kind, values })
+}
+
+fn kind(value: &Value) -> Option<&'static str> {
+    Some(match value {
+        Value::Bool(_) => "boolean",
+        Value::Int(_) => "integer",
+        Value::BigInt(_) => "bigint",
+        Value::Uuid(_) => "uuid",
+        Value::ChronoDateTimeUtc(_) => "timestamptz",
+        Value::String(_) => "text",
+        _ => return None,
+    })
+}
+
+fn is_null(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => value.is_none(),
+        Value::Int(value) => value.is_none(),
+        Value::BigInt(value) => value.is_none(),
+        Value::Uuid(value) => value.is_none(),
+        Value::ChronoDateTimeUtc(value) => value.is_none(),
+        _ => false,
+    }
+}
+
+/// As Postgres reads an array from text: the driver's own form has no place for nulls.
+fn written<'a>(values: impl ExactSizeIterator<Item = &'a Value>) -> String {
     let mut text = String::with_capacity(2 + values.len() * 40);
     text.push('{');
-    let mut kind = None;
     for value in values {
         if text.len() > 1 {
             text.push(',');
         }
-        let this = element(value, &mut text)?;
-        // Values of one column are of one type; anything else is not ours to guess.
-        if *kind.get_or_insert(this) != this {
-            return None;
+        if element(value, &mut text).is_none() {
+            text.push_str("NULL");
         }
     }
     text.push('}');
-    Some(Array { kind: kind?, text })
+    text
 }
 
-/// Writes a value as an element of an array, and says of which type.
-fn element(value: &Value, text: &mut String) -> Option<&'static str> {
-    let (kind, written) = match value {
-        Value::Bool(value) => ("boolean", value.map(|value| write!(text, "{value}"))),
-        Value::Int(value) => ("integer", value.map(|value| write!(text, "{value}"))),
-        Value::BigInt(value) => ("bigint", value.map(|value| write!(text, "{value}"))),
-        Value::Uuid(value) => ("uuid", value.map(|value| write!(text, "{value}"))),
-        Value::ChronoDateTimeUtc(value) => (
-            "timestamptz",
-            value.map(|value| write!(text, "\"{}\"", value.format("%Y-%m-%d %H:%M:%S%.6f+00"))),
-        ),
-        Value::String(value) => (
-            "text",
-            value.as_ref().map(|value| {
-                quoted(value, text);
-                Ok(())
-            }),
-        ),
-        _ => return None,
-    };
-    match written {
-        // Writing to a text does not fail.
-        Some(written) => written.ok()?,
-        None => text.push_str("NULL"),
+/// Writes a value as an element of an array; nothing of a null.
+fn element(value: &Value, text: &mut String) -> Option<()> {
+    // Writing to a text does not fail.
+    match value {
+        Value::Bool(value) => write!(text, "{}", (*value)?).ok(),
+        Value::Int(value) => write!(text, "{}", (*value)?).ok(),
+        Value::BigInt(value) => write!(text, "{}", (*value)?).ok(),
+        Value::Uuid(value) => write!(text, "{}", (*value)?).ok(),
+        Value::ChronoDateTimeUtc(value) => {
+            write!(text, "\"{}\"", (*value)?.format("%Y-%m-%d %H:%M:%S%.6f+00")).ok()
+        }
+        Value::String(value) => {
+            quoted(value.as_ref()?, text);
+            Some(())
+        }
+        _ => None,
     }
-    Some(kind)
 }
 
 /// Between quotation marks, where only they and the backslash mean something.
@@ -329,7 +371,7 @@ mod tests {
         let (one, values) = update(1);
         assert_eq!(
             one,
-            "UPDATE t SET a = v.column2 FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS v(column1, column2, column3)"
+            "UPDATE t SET a = v.column2 FROM unnest($1::uuid[], $2::integer[], $3::text::text[]) AS v(column1, column2, column3)"
         );
         assert_eq!((update(300), values), ((one, 3), 3));
         let (delete, _) =
@@ -339,7 +381,7 @@ mod tests {
             "DELETE FROM t WHERE a IN (SELECT unnest($1::integer[]))"
         );
         let insert = text(Sql::new(DbBackend::Postgres, "").insert([label("a"), label("b")]));
-        let unnest = "INSERT INTO deployment_labels (deployment_id, key, value) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) AS v";
+        let unnest = "INSERT INTO deployment_labels (deployment_id, key, value) SELECT * FROM unnest($1::uuid[], $2::text::text[], $3::text::text[]) AS v";
         assert_eq!(insert, (unnest.to_owned(), 3));
     }
 
@@ -368,7 +410,7 @@ mod tests {
                 .iter()
                 .map(|value| value.map(str::to_owned).into())
                 .collect();
-            array(values.iter()).unwrap().text
+            super::written(values.iter())
         };
         assert_eq!(
             written(&[None, Some("NULL"), Some(""), Some("a,{b}")]),
@@ -379,5 +421,20 @@ mod tests {
             r#"{"{\"a\":\"\\\"}","é"#.to_owned() + "\n\"}"
         );
         assert!(array([Value::Int(Some(1)), Value::Bool(None)].iter()).is_none());
+    }
+
+    #[test]
+    fn a_null_makes_an_array_a_text_of_another_statement() {
+        let with = |value: Option<i32>| {
+            let (text, _) = text(Sql::new(DbBackend::Postgres, "a").one_of([Some(1), value]));
+            text
+        };
+        assert_eq!(with(Some(2)), "a IN (SELECT unnest($1::integer[]))");
+        assert_eq!(with(None), "a IN (SELECT unnest($1::text::integer[]))");
+        let id = Uuid::nil();
+        assert_eq!(
+            super::written([Value::Uuid(Some(id)), Value::Uuid(None)].iter()),
+            format!("{{{id},NULL}}")
+        );
     }
 }
