@@ -25,6 +25,19 @@ diff <(last_stage "$here/Dockerfile") <(last_stage "$here/Dockerfile.prebuilt") 
 "$repo/scripts/base-images.sh" debian:bookworm-slim
 context="$(mktemp -d)"
 trap 'rm -rf "$context"' EXIT
+
+# What Dockerfile builds from, as .dockerignore leaves it, is a whole workspace.
+printf 'FROM debian:bookworm-slim\nCOPY . /src\n' >"$context/Dockerfile"
+DOCKER_BUILDKIT=0 docker build --quiet --force-rm --tag "$tag-source" --file "$context/Dockerfile" "$repo" \
+  >/dev/null 2>"$context/log" || { cat "$context/log" >&2; die "the context of compose/Dockerfile was not built from"; }
+source="$(docker create "$tag-source")"
+docker cp "$source:/src" "$context/src" >/dev/null
+docker rm "$source" >/dev/null
+docker rmi "$tag-source" >/dev/null
+cargo metadata --format-version 1 --no-deps --locked --offline --manifest-path "$context/src/Cargo.toml" >/dev/null ||
+  die "the Dockerfile's context lacks a part of the workspace: see .dockerignore"
+rm -rf "$context/src"
+
 cp "$here/Dockerfile.prebuilt" "$context/Dockerfile"
 cp "$binary" "$context/longshore"
 # The classic builder needs no plugin of the client; the host's network spares us NAT trouble.
