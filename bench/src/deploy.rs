@@ -51,6 +51,7 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
                 changed.push(started.elapsed());
                 arrivals.until_running(revision).await?;
                 visible.push(started.elapsed());
+                floor.until_retired(&id).await?;
             }
         }
         revision += 1;
@@ -59,6 +60,7 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
         redeploy(&server, &id).await?;
         arrivals.until_running(revision).await?;
         unchanged.push(started.elapsed());
+        floor.until_retired(&id).await?;
     }
     println!("one deployment, {FILES} files, {rounds} rounds, median [quartiles], over the floor");
     println!(

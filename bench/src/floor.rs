@@ -5,11 +5,12 @@ use anyhow::{Context, Result};
 use bollard::Docker;
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
 use bollard::query_parameters::{
-    BuildImageOptionsBuilder, BuilderVersion, CreateContainerOptions,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions,
+    BuildImageOptionsBuilder, BuilderVersion, CreateContainerOptions, ListContainersOptionsBuilder,
+    ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    StartContainerOptions,
 };
 use futures::StreamExt;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,13 @@ pub(crate) struct Floor {
     docker: Docker,
     tag: String,
     container: Option<String>,
+}
+
+/// What the engine has of a deployment.
+#[derive(Debug, PartialEq)]
+struct Left {
+    containers: usize,
+    images: BTreeSet<String>,
 }
 
 impl Floor {
@@ -106,6 +114,39 @@ impl Floor {
             self.docker.remove_container(&id, Some(options)).await?;
         }
         Ok(())
+    }
+
+    /// Waits until the engine has nothing left to do for the last deployment: its predecessor's
+    /// container and image are gone. Whoever is measured next would wait for that too.
+    pub(crate) async fn until_retired(&self, deployment: &str) -> Result<()> {
+        let patience = Instant::now() + Duration::from_secs(60);
+        let mut before = None;
+        loop {
+            let now = self.what_is_of(deployment).await?;
+            if now.containers == 1 && before.as_ref() == Some(&now) {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < patience, "the old revision stays: {now:?}");
+            before = Some(now);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn what_is_of(&self, deployment: &str) -> Result<Left> {
+        let labels = vec![format!("longshore.deployment={deployment}")];
+        let containers = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&HashMap::from([("label", labels)]))
+            .build();
+        let names = vec![format!("longshore/{deployment}")];
+        let images = ListImagesOptionsBuilder::default()
+            .filters(&HashMap::from([("reference", names)]))
+            .build();
+        let images = self.docker.list_images(Some(images)).await?;
+        Ok(Left {
+            containers: self.docker.list_containers(Some(containers)).await?.len(),
+            images: images.into_iter().map(|image| image.id).collect(),
+        })
     }
 
     /// Removes what the floor made.
