@@ -3,7 +3,7 @@
 use crate::action::routes::Routes;
 use crate::assignments::Pictures;
 use crate::config::NodeSettings;
-use crate::journal::{Journal, JournalError, StepReport};
+use crate::journal::{Draft, Journal, JournalError, StepReport};
 use crate::runtime::{EngineEvent, Runtime, StepError};
 use crate::state_dir::StateDir;
 use crate::text::cut_front;
@@ -95,6 +95,17 @@ impl Core {
         status: ApplicationStatus,
         step: StepReport,
     ) -> Result<(), StepError> {
+        self.report_with(subject, status, step, |_| {}).await
+    }
+
+    /// Reports where a revision stands, together with what `change` adds to the journal.
+    pub(crate) async fn report_with(
+        &self,
+        subject: Subject,
+        status: ApplicationStatus,
+        step: StepReport,
+        change: impl FnOnce(&mut Draft<'_>),
+    ) -> Result<(), StepError> {
         let Subject {
             deployment_id,
             revision_id,
@@ -107,7 +118,10 @@ impl Core {
         let node = &self.settings.name;
         let reported = self
             .journal
-            .change(|draft| draft.report(node, deployment_id, revision_id, epoch, status, step))
+            .change(|draft| {
+                change(draft);
+                draft.report(node, deployment_id, revision_id, epoch, status, step)
+            })
             .await?;
         if reported {
             tracing::info!(%deployment_id, %revision_id, epoch, %status, "a revision stands somewhere else");

@@ -11,7 +11,7 @@
 
 use super::containers::{self, Images};
 use super::health::question;
-use super::source::{build, fetch, source_facts};
+use super::source::{Built, build, fetch, source_facts};
 use super::{Action, Ending, ports, retire, routes, running_facts, verify};
 use crate::core::Core;
 use crate::journal::{
@@ -85,8 +85,13 @@ pub(super) async fn engine_returns(core: &Core) {
 /// The whole way up to the switch, from the start.
 async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, StepError> {
     remove_leftovers(action).await?;
-    action.report(S::Fetching, StepReport::default()).await?;
-    let tree = fetch(action, work).await?;
+    // Each step is said first and begun while that is being written.
+    let (said, tree) = tokio::join!(
+        action.report(S::Fetching, StepReport::default()),
+        fetch(action, work)
+    );
+    said?;
+    let tree = tree?;
     let mut resolved = tree.resolved().clone();
     if work.method.is_some_and(|method| method != Method::Rolling) {
         action
@@ -94,28 +99,34 @@ async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, 
             .system("only the method rolling is available in this release; it is used");
     }
     resolved.spec.method = Method::Rolling;
-    action
-        .report(
-            S::Building,
-            StepReport {
-                facts: source_facts(&resolved),
-                ..StepReport::default()
-            },
-        )
-        .await?;
-    // The network of a first deployment is made while its image is. Both are waited for: the engine
+    let building = StepReport {
+        facts: source_facts(&resolved),
+        ..StepReport::default()
+    };
+    // The network of a first deployment is made while its image is. All are waited for: the engine
     // goes on making a network whose caller is gone, also after everything was removed.
-    let (images, prepared) = tokio::join!(
+    let (said, built, prepared) = tokio::join!(
+        action.report(S::Building, building),
         build(action, tree, &resolved),
         action.core.runtime.prepare(action.request().deployment_id)
     );
+    said?;
     if let Err(error) = prepared {
         tracing::debug!(%error, "the network is made with the first container");
     }
-    let images = images?;
-    action.report(S::Starting, StepReport::default()).await?;
-    let running = start(action, work, &resolved, &images).await?;
-    Ok(running)
+    let Built { images, tag } = built?;
+    // Before the first container is made, the journal knows of the image and of the attempt.
+    let begin = |draft: &mut Draft<'_>| begin(draft, action, tag);
+    action
+        .core
+        .report_with(
+            action.request().into(),
+            S::Starting,
+            StepReport::default(),
+            begin,
+        )
+        .await?;
+    start(action, work, &resolved, &images).await
 }
 
 /// Removes what an earlier try of this revision left, which was never current.
@@ -162,7 +173,6 @@ async fn start(
         services,
         events,
     } = start_containers(action, work, resolved, images).await?;
-    action.report(S::Verifying, StepReport::default()).await?;
     shared::fail_point!("node::action::before_verify");
     let subjects = resolved.spec.services.iter().zip(&services).zip(events);
     let subjects = subjects.map(|((spec, service), events)| {
@@ -178,13 +188,17 @@ async fn start(
             events,
         }
     });
-    verify::all(
-        &action.core,
-        subjects.collect(),
-        &action.log,
-        &action.cancel,
-    )
-    .await?;
+    let (said, verified) = tokio::join!(
+        action.report(S::Verifying, StepReport::default()),
+        verify::all(
+            &action.core,
+            subjects.collect(),
+            &action.log,
+            &action.cancel,
+        )
+    );
+    said?;
+    verified?;
     let running = RunningRevision {
         revision_id: action.request().revision_id,
         attempt: action.attempt(),
@@ -217,7 +231,6 @@ async fn start_containers(
     resolved: &Resolved,
     images: &Images,
 ) -> Result<Started, StepError> {
-    mark_as_retiring(action).await?;
     let mut taken = Vec::new();
     loop {
         let ports = ports::choose(action, &resolved.spec, &work.ports, &taken).await?;
@@ -250,24 +263,25 @@ async fn start_containers(
     }
 }
 
-async fn mark_as_retiring(action: &Action) -> Result<(), StepError> {
-    let request = action.request();
-    let attempt = action.attempt();
-    let edit = |draft: &mut Draft<'_>| {
-        let known = draft
-            .state()
-            .deployments
-            .get(&request.deployment_id)
-            .cloned();
-        let mut record = known.unwrap_or_else(|| {
-            DeploymentRecord::new(request.deployment_id, request.deployment_name.clone())
-        });
-        if !record.retiring.contains(&attempt) {
-            record.retiring.push(attempt);
-        }
-        draft.deployment_put(record);
-    };
-    Ok(action.core.journal.change(edit).await?)
+/// Notes an attempt as one that retires unless it is taken over, and its image, the newest last.
+fn begin(draft: &mut Draft<'_>, action: &Action, tag: Option<String>) {
+    let (request, attempt) = (action.request(), action.attempt());
+    let known = draft
+        .state()
+        .deployments
+        .get(&request.deployment_id)
+        .cloned();
+    let mut record = known.unwrap_or_else(|| {
+        DeploymentRecord::new(request.deployment_id, request.deployment_name.clone())
+    });
+    if !record.retiring.contains(&attempt) {
+        record.retiring.push(attempt);
+    }
+    if let Some(tag) = tag {
+        record.images.retain(|image| *image != tag);
+        record.images.push(tag);
+    }
+    draft.deployment_put(record);
 }
 
 /// New connections go to the candidate from here on.

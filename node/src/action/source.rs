@@ -85,15 +85,22 @@ pub(super) fn source_facts(resolved: &Resolved) -> ReportFacts {
     }
 }
 
+/// The images of a revision, for the engine to start.
+pub(super) struct Built {
+    pub(super) images: Images,
+    /// The image that is the deployment's own, for its record.
+    pub(super) tag: Option<String>,
+}
+
 /// Has the image of every service: built unless the same content was built before, or pulled.
 pub(super) async fn build(
     action: &Action,
     tree: Box<dyn Tree>,
     resolved: &Resolved,
-) -> Result<Images, StepError> {
+) -> Result<Built, StepError> {
     let mut images: Images = BTreeMap::new();
     let mut tree = Some(tree);
-    let mut built: Option<ImageFacts> = None;
+    let mut built: Option<(ImageFacts, String)> = None;
     for service in &resolved.spec.services {
         let image = match &service.image {
             ImageSpec::Pull { image } => {
@@ -104,10 +111,12 @@ pub(super) async fn build(
                     .await?
             }
             ImageSpec::Build(_) => match (&built, tree.take()) {
-                (Some(image), _) => image.clone(),
-                (None, Some(tree)) => built
-                    .insert(build_tree(action, tree, &resolved.content_hash).await?)
-                    .clone(),
+                (Some((image, _)), _) => image.clone(),
+                (None, Some(tree)) => {
+                    let (image, _) =
+                        built.insert(build_tree(action, tree, &resolved.content_hash).await?);
+                    image.clone()
+                }
                 (None, None) => {
                     return Err(StepError::failed(
                         FailureReason::BuildFailed,
@@ -118,14 +127,15 @@ pub(super) async fn build(
         };
         images.insert(service.name.clone(), image);
     }
-    Ok(images)
+    let tag = built.map(|(_, tag)| tag);
+    Ok(Built { images, tag })
 }
 
 async fn build_tree(
     action: &Action,
     tree: Box<dyn Tree>,
     content_hash: &str,
-) -> Result<ImageFacts, StepError> {
+) -> Result<(ImageFacts, String), StepError> {
     let deployment_id = action.request().deployment_id;
     let tag = crate::docker::image_tag(deployment_id, content_hash);
     let known = action
@@ -136,8 +146,7 @@ async fn build_tree(
         .map_err(RuntimeError::while_starting)?;
     if let Some(image) = known {
         action.log.system(format!("already built: {tag}"));
-        remember_image(action, tag).await?;
-        return Ok(image);
+        return Ok((image, tag));
     }
     let directory = work_dir(action)?;
     let job = BuildJob {
@@ -151,8 +160,7 @@ async fn build_tree(
     let image = tree.build(job).await?;
     shared::fail_point!("node::action::after_build_before_journal");
     action.log.system(format!("built {tag}"));
-    remember_image(action, tag).await?;
-    Ok(image)
+    Ok((image, tag))
 }
 
 fn work_dir(action: &Action) -> Result<WorkDir, StepError> {
@@ -168,16 +176,4 @@ fn work_dir(action: &Action) -> Result<WorkDir, StepError> {
         )
     };
     action.core.state_dir.work_dir(&name).map_err(refused)
-}
-
-/// The newest image stands last.
-async fn remember_image(action: &Action, tag: String) -> Result<(), StepError> {
-    let deployment_id = action.request().deployment_id;
-    let edit = |draft: &mut Draft<'_>| {
-        draft.deployment_edit(deployment_id, |record| {
-            record.images.retain(|image| *image != tag);
-            record.images.push(tag);
-        });
-    };
-    Ok(action.core.journal.change(edit).await?)
 }
