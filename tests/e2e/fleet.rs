@@ -11,7 +11,12 @@ use testkit::process::{Role, kill_children_of};
 use testkit::services::{Broker, Database};
 use testkit::{body_of, eventually, free_port};
 
-fn start_orchestrator(directory: &Path, listen: &str, database: &str, broker: &str) -> Role {
+pub(crate) fn start_orchestrator(
+    directory: &Path,
+    listen: &str,
+    database: &str,
+    broker: &str,
+) -> Role {
     let log = directory.join("orchestrator.log");
     let arguments = [
         "orchestrator",
@@ -27,7 +32,7 @@ fn start_orchestrator(directory: &Path, listen: &str, database: &str, broker: &s
     start(&log, &arguments)
 }
 
-fn start_node(directory: &Path, name: &str, broker: &str) -> Role {
+pub(crate) fn start_node(directory: &Path, name: &str, broker: &str) -> Role {
     let state = directory.join(name);
     let state = state.to_str().expect("UTF-8");
     let arguments = [

@@ -5,7 +5,7 @@ use futures::FutureExt;
 use orchestrator::command::{CreateDeployment, NewGitSource, NewSource};
 use orchestrator::view::{DeploymentView, RevisionView};
 use orchestrator::{Orchestrator, Service, ServiceError, Settings};
-use sea_orm::{ConnectionTrait, Database};
+use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, TransactionTrait};
 use shared::bus::Bus;
 use shared::bus::amqp::test_broker::TestBroker;
 use shared::bus::conformance::Fixture;
@@ -199,6 +199,14 @@ impl Fleet {
     /// Runs a statement behind the orchestrator's back.
     pub(crate) async fn tamper(&self, sql: &str) {
         as_admin(&self.database.url(), sql).await;
+    }
+
+    /// Locks what a statement names, as another orchestrator would, until the transaction ends.
+    pub(crate) async fn hold(&self, sql: &str) -> DatabaseTransaction {
+        let db = Database::connect(self.database.url()).await.unwrap();
+        let tx = db.begin().await.unwrap();
+        tx.execute_unprepared(sql).await.unwrap();
+        tx
     }
 
     /// A node that takes work.

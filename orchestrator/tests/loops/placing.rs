@@ -3,6 +3,7 @@
 use crate::fleet::{Fleet, git_deployment, until};
 use shared::status::{ApplicationStatus as S, NodeStatus};
 use std::collections::HashSet;
+use std::time::Duration;
 
 everywhere! {
     async fn a_revision_waits_for_a_node_and_says_so(fleet: &mut Fleet) {
@@ -81,4 +82,33 @@ async fn a_silent_node_is_lost_and_may_come_back() {
         assert_eq!(node.next_work().await.deployment_id, deployment.id);
     };
     Fleet::standalone().await.run(play).await;
+}
+
+/// Only Postgres lets two hold rows at once. Whoever had a row in hand tells nobody when they let go of
+/// it, and the next look at everything is up to five seconds away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_else_had_in_hand_is_soon_looked_at_again() {
+    let play = async |fleet: &mut Fleet| {
+        let mut node = fleet.node("n1").await;
+        let queries = fleet.orchestrator().queries();
+        let id = queries.node_by_name("n1").await.unwrap().unwrap().id;
+        for round in 0..3 {
+            let commands = fleet.orchestrator().commands();
+            commands.cordon_node(id).await.unwrap();
+            let held = fleet.create(&format!("held-{round}")).await;
+            let lock = format!(
+                "SELECT 1 FROM revisions WHERE deployment_id = '{}' FOR UPDATE",
+                held.id
+            );
+            let hold = fleet.hold(&lock).await;
+            commands.uncordon_node(id).await.unwrap();
+            let free = fleet.create(&format!("free-{round}")).await;
+            let work = node.next_work().await;
+            assert_eq!(work.deployment_id, free.id, "the other is passed over");
+            hold.rollback().await.unwrap();
+            let soon = tokio::time::timeout(Duration::from_secs(3), node.next_work());
+            assert_eq!(soon.await.unwrap().deployment_id, held.id);
+        }
+    };
+    Fleet::on_postgres().await.run(play).await;
 }

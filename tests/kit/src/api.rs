@@ -7,6 +7,9 @@ use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
 /// A client of one server.
 #[derive(Clone)]
 pub struct Api {
@@ -236,6 +239,48 @@ impl Api {
         query: &str,
         variables: Value,
     ) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
+        let mut socket = self.socket(query, variables).await;
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(frame)) = socket.next().await {
+                let Message::Text(text) = frame else { continue };
+                let message: Value = serde_json::from_str(&text).expect("JSON");
+                match message["type"].as_str() {
+                    Some("next") if sender.send(message["payload"].clone()).is_ok() => {}
+                    Some("ping") => socket
+                        .send(Message::text(r#"{"type":"pong"}"#))
+                        .await
+                        .expect("sent"),
+                    Some("error") => panic!("{message}"),
+                    _ => break,
+                }
+            }
+        });
+        receiver
+    }
+
+    /// Opens a subscription and waits until the server closes its connection; code and reason.
+    pub async fn subscribe_until_closed(
+        &self,
+        query: &str,
+        variables: Value,
+    ) -> impl Future<Output = (u16, String)> + use<> {
+        let mut socket = self.socket(query, variables).await;
+        async move {
+            loop {
+                match socket.next().await {
+                    Some(Ok(Message::Close(Some(close)))) => {
+                        return (close.code.into(), close.reason.to_string());
+                    }
+                    Some(Ok(_)) => {}
+                    ended => panic!("closed without a reason: {ended:?}"),
+                }
+            }
+        }
+    }
+
+    /// A WebSocket with a subscription on it.
+    async fn socket(&self, query: &str, variables: Value) -> Socket {
         let mut request = format!("{}/graphql", self.url.replacen("http", "ws", 1))
             .into_client_request()
             .expect("a request");
@@ -262,22 +307,6 @@ impl Api {
             .send(Message::text(subscribe.to_string()))
             .await
             .expect("sent");
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(Ok(frame)) = socket.next().await {
-                let Message::Text(text) = frame else { continue };
-                let message: Value = serde_json::from_str(&text).expect("JSON");
-                match message["type"].as_str() {
-                    Some("next") if sender.send(message["payload"].clone()).is_ok() => {}
-                    Some("ping") => socket
-                        .send(Message::text(r#"{"type":"pong"}"#))
-                        .await
-                        .expect("sent"),
-                    Some("error") => panic!("{message}"),
-                    _ => break,
-                }
-            }
-        });
-        receiver
+        socket
     }
 }
