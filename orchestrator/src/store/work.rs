@@ -182,51 +182,6 @@ impl Store {
         tx.commit().await?;
         Ok(again)
     }
-
-    /// Marks work requests as taken by their nodes. What is not that node's is left alone.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn work_accepted(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
-        self.work_answered(&WorkAnswers {
-            accepted: receipts.to_vec(),
-            ..WorkAnswers::default()
-        })
-        .await
-    }
-
-    /// Marks work requests as come to their end.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn work_finished(&self, receipts: &[WorkReceipt]) -> Result<(), StoreError> {
-        self.work_answered(&WorkAnswers {
-            finished: receipts.to_vec(),
-            ..WorkAnswers::default()
-        })
-        .await
-    }
-
-    /// Marks work requests as refused by their nodes, with the reason.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn work_refused(&self, refused: &[WorkRefused]) -> Result<(), StoreError> {
-        self.work_answered(&WorkAnswers {
-            refused: refused.to_vec(),
-            ..WorkAnswers::default()
-        })
-        .await
-    }
-
-    async fn work_answered(&self, answers: &WorkAnswers) -> Result<(), StoreError> {
-        if answers.is_empty() {
-            return Ok(());
-        }
-        let tx = self.write().await?;
-        answers.save(&tx).await?;
-        tx.commit().await
-    }
 }
 
 /// How long to wait for a node; for ever in a simulated world that has broken the outbox.

@@ -43,7 +43,7 @@ async fn finish(stage: &Stage, work: &WorkRequest, node: &NodeView) {
         node: node.name.clone(),
         work_id: work.id,
     };
-    stage.store.work_finished(&[receipt]).await.unwrap();
+    stage.work_finished(receipt).await;
 }
 
 fn adopt_work(request: &WorkRequest) -> &AdoptWork {
@@ -171,7 +171,7 @@ both! {
         assert!(adopted.commit.is_some() && adopted.image_digest.is_none());
         // It could not: it is deployed again.
         let refused = [WorkRefused { node: node.name.clone(), work_id: adopt.id, reason: "an image is gone".to_owned() }];
-        stage.store.work_refused(&refused).await.unwrap();
+        stage.work_refused(refused[0].clone()).await;
         let steps = stage.store.work_refused_fence(&refused).await.unwrap().steps;
         assert_eq!(steps.iter().map(|step| step.status).collect::<Vec<_>>(), [S::Requested]);
         assert_eq!(give(stage, id, &node).await.epoch, 2);

@@ -85,7 +85,7 @@ both! {
         stage.commands.stop(id, Vec::new()).await.unwrap();
         let stop = stage.published().await.remove(0);
         stage.store.reports_apply(&[next(&stop, &node, 6, S::Stopped)]).await.unwrap();
-        stage.store.work_finished(&[WorkReceipt { node: node.name.clone(), work_id: stop.id }]).await.unwrap();
+        stage.work_finished(WorkReceipt { node: node.name.clone(), work_id: stop.id }).await;
         stage.commands.restart(id, Vec::new()).await.unwrap();
         assert_eq!(stage.deployment(id).await.status.status, S::Stopped, "its node has not begun");
         stage.commands.stop(id, Vec::new()).await.unwrap();
@@ -147,7 +147,7 @@ both! {
         stage.commands.stop(deployment.id, Vec::new()).await.unwrap();
         assert!(stage.published().await.is_empty(), "it is on its way");
         let receipt = WorkReceipt { node: node.name.clone(), work_id: work[0].id };
-        stage.store.work_finished(&[receipt]).await.unwrap();
+        stage.work_finished(receipt).await;
         stage.commands.stop(deployment.id, Vec::new()).await.unwrap();
         assert_eq!(stage.published().await[0].action, WorkAction::Stop(all()), "it runs in spite of it: asked again");
     }

@@ -5,14 +5,14 @@ use futures::FutureExt;
 use orchestrator::command::{CreateDeployment, NewGitSource, NewSource};
 use orchestrator::event::{EventSink, RecordedEvents, Wake};
 use orchestrator::settings::GitPolicy;
-use orchestrator::store::{Assignment, Store};
+use orchestrator::store::{Assignment, Store, WorkAnswers};
 use orchestrator::view::{DeploymentView, NodeView, RevisionView};
 use orchestrator::{Commands, Queries};
 use sea_orm::{ConnectionTrait, Database};
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::{
     Capacity, DeployWork, Heartbeat, LeasedPort, Load, StatusEvent, StatusReport, WorkAction,
-    WorkRequest,
+    WorkReceipt, WorkRefused, WorkRequest,
 };
 use shared::name::{NodeName, ServiceName};
 use shared::secret::SecretString;
@@ -229,6 +229,40 @@ impl Stage {
         let ids: Vec<_> = work.iter().map(|work| work.request.id).collect();
         self.store.work_published(token, &ids).await.unwrap();
         work.into_iter().map(|work| work.request).collect()
+    }
+
+    /// A node has a work request in its journal.
+    pub(crate) async fn work_accepted(&self, receipt: WorkReceipt) {
+        let accepted = vec![receipt];
+        self.answered(WorkAnswers {
+            accepted,
+            ..WorkAnswers::default()
+        })
+        .await;
+    }
+
+    /// A node has come to the end of a work request.
+    pub(crate) async fn work_finished(&self, receipt: WorkReceipt) {
+        let finished = vec![receipt];
+        self.answered(WorkAnswers {
+            finished,
+            ..WorkAnswers::default()
+        })
+        .await;
+    }
+
+    /// A node will not do a work request.
+    pub(crate) async fn work_refused(&self, refused: WorkRefused) {
+        let refused = vec![refused];
+        self.answered(WorkAnswers {
+            refused,
+            ..WorkAnswers::default()
+        })
+        .await;
+    }
+
+    async fn answered(&self, answers: WorkAnswers) {
+        self.store.node_reports_apply(&[], &answers).await.unwrap();
     }
 
     /// Brings a new deployment to RUNNING on a node, by way of reports as a node sends them.

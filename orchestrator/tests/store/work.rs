@@ -20,9 +20,9 @@ both! {
         assert_eq!((again[0].request.id, again[0].attempts), (id, 1));
         stage.store.work_published(token, &[id]).await.unwrap();
         let stranger = WorkReceipt { node: NodeName::parse("n2").unwrap(), work_id: id };
-        stage.store.work_accepted(&[stranger]).await.unwrap();
+        stage.work_accepted(stranger).await;
         assert_eq!(stage.store.work_publishable(10, Duration::ZERO, Duration::ZERO).await.unwrap().1.len(), 1);
-        stage.store.work_accepted(&[WorkReceipt { node: node.name, work_id: id }]).await.unwrap();
+        stage.work_accepted(WorkReceipt { node: node.name, work_id: id }).await;
         assert!(stage.store.work_publishable(10, LEASE, Duration::ZERO).await.unwrap().1.is_empty());
     }
 
@@ -49,13 +49,13 @@ both! {
         stage.dispatch_all(&node).await;
         let work = stage.published().await;
         let receipt = |index: usize| WorkReceipt { node: node.name.clone(), work_id: work[index].id };
-        stage.store.work_accepted(&[receipt(0)]).await.unwrap();
-        stage.store.work_finished(&[receipt(1)]).await.unwrap();
+        stage.work_accepted(receipt(0)).await;
+        stage.work_finished(receipt(1)).await;
         assert_eq!(stage.store.work_republish().await.unwrap(), 1);
         let again = stage.published().await;
         assert_eq!(again.iter().map(|work| work.id).collect::<Vec<_>>(), [work[2].id]);
         let refused = WorkRefused { node: node.name.clone(), work_id: work[2].id, reason: "of an older\0 epoch".to_owned() };
-        stage.store.work_refused(&[refused]).await.unwrap();
+        stage.work_refused(refused).await;
         assert_eq!(stage.store.work_republish().await.unwrap(), 0);
     }
 

@@ -17,7 +17,7 @@ async fn accept(stage: &Stage, node: &NodeView, work: &WorkRequest) {
         node: node.name.clone(),
         work_id: work.id,
     };
-    stage.store.work_accepted(&[receipt]).await.unwrap();
+    stage.work_accepted(receipt).await;
 }
 
 async fn expire(stage: &Stage) -> Vec<S> {
@@ -121,7 +121,7 @@ both! {
         let node = stage.node("n1").await;
         let id = stage.create("demo").await.id;
         let deploy = run(stage, id, &node, false).await;
-        stage.store.work_finished(&[WorkReceipt { node: node.name.clone(), work_id: deploy.id }]).await.unwrap();
+        stage.work_finished(WorkReceipt { node: node.name.clone(), work_id: deploy.id }).await;
         stage.commands.restart(id, Vec::new()).await.unwrap();
         let restart = stage.published().await.remove(0);
         accept(stage, &node, &restart).await;
@@ -157,7 +157,7 @@ both! {
         let work = give(stage, id, &node).await;
         let refused = [WorkRefused { node: node.name.clone(), work_id: work.id, reason: "of an older epoch".to_owned() }];
         assert!(stage.store.work_refused_fence(&refused).await.unwrap().steps.is_empty(), "not recorded yet");
-        stage.store.work_refused(&refused).await.unwrap();
+        stage.work_refused(refused[0].clone()).await;
         let steps = stage.store.work_refused_fence(&refused).await.unwrap().steps;
         assert_eq!(steps.iter().map(|step| step.detail.as_deref().unwrap()).collect::<Vec<_>>(), [
             "node n1 refused it: of an older epoch; it is given out again"
