@@ -104,7 +104,7 @@ impl Placer {
         let mut passed_over = 0;
         loop {
             let requested = self.store.requested(after, BATCH).await?;
-            let Some(last) = requested.last().copied() else {
+            let Some(last) = requested.last().map(|revision| revision.id) else {
                 let has_room = nodes.as_ref().is_some_and(Nodes::has_ready);
                 let up_to = after.map(|last| if has_room { overlapping(last) } else { last });
                 return Ok(Looked { up_to, passed_over });
@@ -115,9 +115,12 @@ impl Placer {
                 _ => self.nodes().await?,
             };
             let known = nodes.insert(known);
-            let claim = self.store.claim(&requested).await?;
-            passed_over += claim.passed_over;
-            self.place_batch(claim, &mut known.candidates).await?;
+            let changing = changing(&requested, &known.candidates);
+            if !changing.is_empty() {
+                let claim = self.store.claim(&changing).await?;
+                passed_over += claim.passed_over;
+                self.place_batch(claim, &mut known.candidates).await?;
+            }
         }
     }
 
@@ -142,11 +145,7 @@ impl Placer {
         let mut assignments = Vec::new();
         let mut waiting = Vec::new();
         for revision in &claim.revisions {
-            let wish = Wish {
-                pinned: revision.pinned_node.clone(),
-                current: revision.current_node,
-                sticky: sticky.contains(&revision.deployment_id),
-            };
+            let wish = wish(revision, sticky.contains(&revision.deployment_id));
             match place(&wish, nodes) {
                 Placement::On(node_id) => {
                     count(nodes, node_id);
@@ -173,6 +172,26 @@ impl Placer {
         }
         Ok(())
     }
+}
+
+fn wish(revision: &RequestedRevision, sticky: bool) -> Wish {
+    Wish {
+        pinned: revision.pinned_node.clone(),
+        current: revision.current_node,
+        sticky,
+    }
+}
+
+/// Those that may get a node now, or another reason to wait. The others are not even locked: what
+/// waits for a node that does not come costs one look.
+fn changing(requested: &[RequestedRevision], nodes: &[Candidate]) -> Vec<RevisionId> {
+    // Whether volumes keep a deployment where it is, is only asked of those that are claimed.
+    let is_changing = |revision: &&RequestedRevision| match place(&wish(revision, false), nodes) {
+        Placement::On(_) => true,
+        Placement::Wait(why) => revision.status_detail.as_ref() != Some(&why),
+    };
+    let changing = requested.iter().filter(is_changing);
+    changing.map(|revision| revision.id).collect()
 }
 
 /// The claimed deployments whose node gets nothing new: only of these it matters whether they can leave
@@ -219,6 +238,53 @@ fn count(nodes: &mut [Candidate], node_id: NodeId) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::name::NodeName;
+    use shared::status::NodeStatus;
+
+    fn node(name: &str, status: NodeStatus) -> Candidate {
+        Candidate {
+            id: NodeId::new(),
+            name: NodeName::parse(name).unwrap(),
+            status,
+            detail: None,
+            cordoned: false,
+            draining: false,
+            cpu_millis: 2000,
+            memory_bytes: 1 << 30,
+            cpu_declared_millis: 0,
+            memory_declared_bytes: 0,
+            running: 0,
+        }
+    }
+
+    #[test]
+    fn only_what_gets_a_node_or_another_reason_is_claimed() {
+        let pinned_to = |name: Option<&str>, status_detail: Option<String>| RequestedRevision {
+            id: RevisionId::new(),
+            deployment_id: DeploymentId::new(),
+            pinned_node: name.map(|name| NodeName::parse(name).unwrap()),
+            current_node: None,
+            status_detail,
+        };
+        let lost = [node("n1", NodeStatus::Lost)];
+        let mut waiting = vec![pinned_to(Some("n1"), None), pinned_to(None, None)];
+        let all: Vec<_> = waiting.iter().map(|revision| revision.id).collect();
+        assert_eq!(changing(&waiting, &lost), all, "nobody has said why yet");
+        for revision in &mut waiting {
+            let Placement::Wait(why) = place(&wish(revision, false), &lost) else {
+                panic!("{revision:?}")
+            };
+            revision.status_detail = Some(why);
+        }
+        assert!(changing(&waiting, &lost).is_empty());
+        let other = [node("n1", NodeStatus::Lost), node("n2", NodeStatus::Ready)];
+        assert_eq!(changing(&waiting, &other), all[1..]);
+        let cordoned = [Candidate {
+            cordoned: true,
+            ..node("n1", NodeStatus::Ready)
+        }];
+        assert_eq!(changing(&waiting, &cordoned), all, "another reason");
+    }
 
     #[test]
     fn a_look_at_what_is_new_begins_a_moment_before_the_last() {

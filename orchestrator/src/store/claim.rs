@@ -24,7 +24,7 @@ pub struct Claim<'a> {
 }
 
 /// A revision that waits for a node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct RequestedRevision {
     /// The revision.
     pub id: RevisionId,
@@ -44,11 +44,8 @@ pub(super) struct Held {
     pub(super) standing: Standing,
     pub(super) deployment_name: DeploymentName,
     pub(super) wanted: Wanted,
-}
-
-#[derive(FromQueryResult)]
-struct Seen {
-    id: RevisionId,
+    /// The node that the deployment is on.
+    pub(super) current_node: Option<NodeId>,
 }
 
 #[derive(FromQueryResult)]
@@ -72,10 +69,10 @@ impl Store {
         &self,
         after: Option<RevisionId>,
         limit: u64,
-    ) -> Result<Vec<RevisionId>, StoreError> {
-        let seen: Vec<Seen> = self
-            .sql(
-                "SELECT r.id FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
+    ) -> Result<Vec<RequestedRevision>, StoreError> {
+        self.sql(
+                "SELECT r.id, r.deployment_id, r.status_detail, d.pinned_node, d.node_id AS current_node \
+                 FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
                  WHERE r.is_requested AND d.desired_state <> 'DESTROYED' AND r.id > ",
             )
             .bind(after.unwrap_or(RevisionId(Uuid::nil())))
@@ -85,8 +82,7 @@ impl Store {
             )
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .all(self.reader())
-            .await?;
-        Ok(seen.into_iter().map(|row| row.id).collect())
+            .await
     }
 
     /// Claims those of these revisions that are still REQUESTED and that nobody else holds.
@@ -121,6 +117,7 @@ impl Store {
                 standing: row.standing,
                 deployment_name: row.deployment_name,
                 wanted: row.wanted,
+                current_node: row.current_node,
             };
             (held.standing.id, held)
         });

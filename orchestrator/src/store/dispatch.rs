@@ -9,7 +9,7 @@ use super::ledger::{Because, Ledger, Standing};
 use super::sql::{ROWS_AT_ONCE, clock};
 use super::work::{PublishableWork, WORK_LEASE, order, work_insert};
 use super::{StoreError, Tx};
-use sea_orm::{ActiveValue::Set, FromQueryResult};
+use sea_orm::{ActiveValue::Set, FromQueryResult, Value};
 use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
 use shared::message::{DeployWork, PortOffer, StatusEvent, WorkAction};
 use shared::name::DeploymentName;
@@ -83,7 +83,7 @@ async fn give(
     let sent_at = clock(tx).await?;
     let mut batch = Batch::load(tx, held, assignments).await?;
     let offers = offer_ports(tx, &mut batch, at).await?;
-    batch.count_placements(tx).await?;
+    batch.nodes_save(tx).await?;
     let mut ledger = Ledger::default();
     let mut rows = Vec::with_capacity(batch.entries.len());
     let mut orders = Vec::with_capacity(batch.entries.len());
@@ -123,6 +123,7 @@ pub(super) struct Entry {
     pub(super) standing: Standing,
     deployment_name: DeploymentName,
     wanted: Wanted,
+    current_node: Option<NodeId>,
     pub(super) node_id: NodeId,
 }
 
@@ -179,6 +180,7 @@ impl Batch {
                     standing: held.standing,
                     deployment_name: held.deployment_name,
                     wanted: held.wanted,
+                    current_node: held.current_node,
                     node_id: assignment.node_id,
                 })
             })
@@ -188,19 +190,25 @@ impl Batch {
 }
 
 impl Batch {
-    /// Counts these placements on their nodes: a picture of a node says up to which of them it knows.
-    async fn count_placements(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
+    /// Counts these placements on their nodes, since a picture of a node says up to which of them it
+    /// knows, and writes that with where each node's next ports begin.
+    async fn nodes_save(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
         let used: HashSet<NodeId> = self.entries.iter().map(|entry| entry.node_id).collect();
-        if used.is_empty() {
+        let mut rows: Vec<[Value; 3]> = Vec::with_capacity(used.len());
+        for node in self
+            .nodes
+            .values_mut()
+            .filter(|node| used.contains(&node.id))
+        {
+            node.given += 1;
+            rows.push([node.id.into(), node.port_cursor.into(), node.given.into()]);
+        }
+        if rows.is_empty() {
             return Ok(());
         }
-        for id in &used {
-            if let Some(node) = self.nodes.get_mut(id) {
-                node.given += 1;
-            }
-        }
-        tx.sql("UPDATE nodes SET given = given + 1 WHERE id")
-            .one_of(used)
+        tx.sql("UPDATE nodes SET port_cursor = v.column2, given = v.column3 FROM ")
+            .rows(rows)
+            .push(" WHERE nodes.id = v.column1")
             .run(&**tx)
             .await?;
         Ok(())
@@ -226,17 +234,23 @@ pub(super) async fn deployments_lock(
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-/// Writes where the deployments are now.
+/// Writes where the deployments are now, unless they stay where they were.
 async fn place(tx: &Tx<'_>, entries: &[Entry], at: Time) -> Result<(), StoreError> {
-    for chunk in entries.chunks(ROWS_AT_ONCE) {
+    let moved = entries
+        .iter()
+        .filter(|entry| entry.current_node != Some(entry.node_id));
+    let rows: Vec<[Value; 3]> = moved
+        .map(|entry| {
+            [
+                entry.standing.deployment_id.into(),
+                entry.node_id.into(),
+                at.into(),
+            ]
+        })
+        .collect();
+    for chunk in rows.chunks(ROWS_AT_ONCE) {
         tx.sql("UPDATE deployments SET node_id = v.column2, updated_at = v.column3 FROM ")
-            .rows(chunk.iter().map(|entry| {
-                [
-                    entry.standing.deployment_id.into(),
-                    entry.node_id.into(),
-                    at.into(),
-                ]
-            }))
+            .rows(chunk.iter().cloned())
             .push(" WHERE deployments.id = v.column1")
             .run(&**tx)
             .await?;

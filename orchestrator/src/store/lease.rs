@@ -7,7 +7,6 @@ use super::entity::port_lease;
 use super::offer::{offered, offers_insert, offers_withdraw, ports_taken};
 use super::{StoreError, Tx};
 use crate::ports::{self, BLOCKS, Block, FIRST_PORT, LAST_PORT};
-use sea_orm::Value;
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{LeasedPort, PortOffer};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,7 +17,8 @@ const PORTS_OFFERED: usize = 8;
 /// How many blocks beyond those that are needed are looked at, and how far a full block spills.
 const SPARE_BLOCKS: u16 = 2;
 
-/// Offers fresh ports to each revision and finds what its deployment holds already.
+/// Offers fresh ports to each revision and finds what its deployment holds already. Where each node's
+/// next ones begin is the batch's to write.
 pub(super) async fn offer_ports(
     tx: &Tx<'_>,
     batch: &mut Batch,
@@ -76,15 +76,6 @@ pub(super) async fn offer_ports(
             offers.entry(entry.standing.id).or_default().fresh = ports;
         }
     }
-    let cursors = batch
-        .nodes
-        .values()
-        .map(|node| -> [Value; 2] { [node.id.into(), node.port_cursor.into()] });
-    tx.sql("UPDATE nodes SET port_cursor = v.column2 FROM ")
-        .rows(cursors)
-        .push(" WHERE nodes.id = v.column1")
-        .run(&**tx)
-        .await?;
     offers_insert(tx, &rows).await?;
     Ok(offers)
 }

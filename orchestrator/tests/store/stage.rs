@@ -200,9 +200,15 @@ impl Stage {
             .collect()
     }
 
+    /// What waits for a node, oldest first.
+    pub(crate) async fn waiting(&self) -> Vec<RevisionId> {
+        let waiting = self.store.requested(None, 500).await.unwrap();
+        waiting.into_iter().map(|revision| revision.id).collect()
+    }
+
     /// Gives everything that waits to this node; how many that were.
     pub(crate) async fn dispatch_all(&self, node: &NodeView) -> usize {
-        let waiting = self.store.requested(None, 500).await.unwrap();
+        let waiting = self.waiting().await;
         let claim = self.store.claim(&waiting).await.unwrap();
         let assignments: Vec<_> = claim
             .revisions
