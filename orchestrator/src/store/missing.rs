@@ -13,7 +13,7 @@ use super::{Store, StoreError, Tx};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{AdoptWork, LeasedPort, RevisionMissing, StatusEvent, WorkAction};
-use shared::name::NodeName;
+use shared::name::{NodeName, ServiceName};
 use shared::source::{CommitId, Source};
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, DesiredState, FailureReason};
@@ -90,6 +90,8 @@ struct Taking {
     deployments: HashMap<DeploymentId, deployment::Model>,
     standings: HashMap<RevisionId, Standing>,
     known: HashMap<RevisionId, Known>,
+    /// The ports that the deployments hold where they are.
+    ports: HashMap<(DeploymentId, NodeId), Vec<LeasedPort>>,
     nodes: HashMap<NodeName, NodeId>,
     /// Attempts that an order is under way for.
     asked: HashSet<(RevisionId, i32)>,
@@ -121,8 +123,10 @@ impl Taking {
             .filter(node::Column::Name.is_in(names))
             .all(&**tx)
             .await?;
+        let ports = ports(tx, deployments.keys().copied()).await?;
         Ok(Self {
             at: now(),
+            ports,
             newest: newest_open(tx, deployments.keys().copied()).await?,
             deployments,
             standings: locked.into_iter().map(|it| (it.id, it)).collect(),
@@ -163,19 +167,23 @@ impl Taking {
         {
             return;
         }
+        let place = (standing.deployment_id, node_id);
+        let ports = self.ports.get(&place).map_or(&[][..], Vec::as_slice);
         let can_adopt = self
             .known
             .get(&standing.id)
-            .is_some_and(|known| known.spec.is_some() && known.content_hash.is_some());
+            .is_some_and(|known| known.is_whole(ports));
         if missing.adoptable && can_adopt {
             self.adopt.push((standing.id, node_id));
             return;
         }
         if deployment.desired_state == DesiredState::Stopped {
-            let gone = format!(
-                "its containers are gone from node {}; redeploy it",
-                missing.node
-            );
+            let node = &missing.node;
+            let gone = if missing.adoptable {
+                format!("node {node} has lost what it is made of; redeploy it")
+            } else {
+                format!("its containers are gone from node {node}; redeploy it")
+            };
             let because = Because {
                 failure_reason: Some(FailureReason::NodeLost),
                 ..Because::of(gone)
@@ -228,7 +236,6 @@ impl Taking {
             .all(&**tx)
             .await?;
         let given: HashMap<NodeId, i64> = given.into_iter().map(|it| (it.id, it.given)).collect();
-        let mut ports = self.ports(tx).await?;
         let orders = self.adopt.iter().filter_map(|(id, node_id)| {
             let standing = self.standings.get(id)?;
             let deployment = self.deployments.get(&standing.deployment_id)?;
@@ -243,8 +250,10 @@ impl Taking {
                 image_digest,
                 content_hash: known.content_hash.clone()?,
                 spec: known.spec.as_ref()?.0.clone(),
-                ports: ports
-                    .remove(&(standing.deployment_id, *node_id))
+                ports: self
+                    .ports
+                    .get(&(standing.deployment_id, *node_id))
+                    .cloned()
                     .unwrap_or_default(),
                 // What is wanted, not what was: an order to start it may have met a node without a record.
                 stopped: deployment.desired_state == DesiredState::Stopped,
@@ -262,33 +271,50 @@ impl Taking {
         });
         Ok(orders.collect())
     }
+}
 
-    /// The ports that the deployments hold where they are.
-    async fn ports(
-        &self,
-        tx: &Tx<'_>,
-    ) -> Result<HashMap<(DeploymentId, NodeId), Vec<LeasedPort>>, StoreError> {
-        let owners = self
-            .adopt
-            .iter()
-            .filter_map(|(id, _)| Some(self.standings.get(id)?.deployment_id));
-        let leases = port_lease::Entity::find()
-            .filter(port_lease::Column::State.eq(LeaseState::Held))
-            .filter(port_lease::Column::DeploymentId.is_in(owners))
-            .order_by_asc(port_lease::Column::Port)
-            .all(&**tx)
-            .await?;
-        let mut ports: HashMap<_, Vec<LeasedPort>> = HashMap::new();
-        for lease in leases {
-            if let Some(leased) = leased_port(&lease) {
-                ports
-                    .entry((lease.deployment_id, lease.node_id))
-                    .or_default()
-                    .push(leased);
-            }
-        }
-        Ok(ports)
+impl Known {
+    /// Whether a node can take the revision up: everything about it was heard of, also which ports it
+    /// has. Without its ports it would run where nobody reaches it.
+    fn is_whole(&self, ports: &[LeasedPort]) -> bool {
+        let is_leased = |name: &ServiceName, port: u16| {
+            ports
+                .iter()
+                .any(|leased| leased.service == *name && leased.container_port == port)
+        };
+        let Some(spec) = &self.spec else {
+            return false;
+        };
+        let mut services = spec.0.services.iter();
+        self.content_hash.is_some()
+            && services.all(|service| {
+                let mut ports = service.ports.iter();
+                ports.all(|port| is_leased(&service.name, *port))
+            })
     }
+}
+
+/// The ports that deployments hold, by where.
+async fn ports(
+    tx: &Tx<'_>,
+    deployments: impl Iterator<Item = DeploymentId>,
+) -> Result<HashMap<(DeploymentId, NodeId), Vec<LeasedPort>>, StoreError> {
+    let leases = port_lease::Entity::find()
+        .filter(port_lease::Column::State.eq(LeaseState::Held))
+        .filter(port_lease::Column::DeploymentId.is_in(deployments))
+        .order_by_asc(port_lease::Column::Port)
+        .all(&**tx)
+        .await?;
+    let mut ports: HashMap<_, Vec<LeasedPort>> = HashMap::new();
+    for lease in leases {
+        if let Some(leased) = leased_port(&lease) {
+            ports
+                .entry((lease.deployment_id, lease.node_id))
+                .or_default()
+                .push(leased);
+        }
+    }
+    Ok(ports)
 }
 
 async fn known(tx: &Tx<'_>, standings: &[Standing]) -> Result<Vec<Known>, StoreError> {

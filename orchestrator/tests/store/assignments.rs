@@ -177,6 +177,19 @@ both! {
         assert_eq!(give(stage, id, &node).await.epoch, 2);
     }
 
+    async fn what_runs_on_ports_that_nobody_heard_of_is_given_out_again(stage: Stage) {
+        let node = stage.node("n1").await;
+        let id = stage.create("demo").await.id;
+        let work = run(stage, id, &node, true).await;
+        finish(stage, &work, &node).await;
+        // The report that named them was lost with the broker; taken up, it would run where nobody reaches it.
+        stage.tamper("DELETE FROM port_leases").await;
+        let taken = stage.store.revisions_missing(&[missing(&work, &node, true)]).await.unwrap();
+        assert_eq!(taken.adopted, 0);
+        assert_eq!(taken.steps.iter().map(|step| step.status).collect::<Vec<_>>(), [S::Requested]);
+        assert_eq!(give(stage, id, &node).await.epoch, 2);
+    }
+
     async fn what_is_gone_from_its_node_is_given_out_again(stage: Stage) {
         let (node, other) = (stage.node("n1").await, stage.node("n2").await);
         let id = stage.create("demo").await.id;

@@ -107,7 +107,7 @@ fn revisions(world: &World, rows: &Rows<'_>, findings: &mut Findings) {
                             && world.scenario.faults.journal_wiped)
                         || (revision.failure_reason == Some(FailureReason::NodeLost)
                             && (world.was_left_behind(revision.deployment_id)
-                                || was_replaced_unheard(rows, revision)))
+                                || was_replaced_unheard(world, rows, revision)))
                 }
                 _ => true,
             };
@@ -289,11 +289,11 @@ fn containers(world: &World, rows: &Rows<'_>, findings: &mut Findings) {
 
 /// Whether a successor was given up without a word of its node: it may have taken this one's place
 /// there before it was taken down itself.
-fn was_replaced_unheard(rows: &Rows<'_>, revision: &RevisionRow) -> bool {
+fn was_replaced_unheard(world: &World, rows: &Rows<'_>, revision: &RevisionRow) -> bool {
     rows.picture.revisions.iter().any(|other| {
         other.deployment_id == revision.deployment_id
             && other.number > revision.number
-            && other.epoch > 1
+            && (other.epoch > 1 || world.scenario.faults.journal_wiped)
             && matches!(other.status, S::Cancelled | S::Superseded)
     })
 }
