@@ -117,11 +117,12 @@ finish() {
   trap - EXIT INT TERM
   local service
   [[ -z "$base_images_pid" ]] || kill "$base_images_pid" 2>/dev/null
-  # What ran before stays: a person may be working with it.
-  for service in postgres rabbitmq docker; do
-    [[ "$already" == *"$service "*running* && "$(grep "^$service " <<<"$already")" == *running* ]] ||
-      "$here/services.sh" stop "$service"
+  # What ran before stays: a person may be working with it. An Engine that others use stays as well,
+  # but no longer on our account.
+  for service in postgres rabbitmq; do
+    [[ "$(grep "^$service " <<<"$already")" == *running* ]] || "$here/services.sh" stop "$service"
   done
+  [[ "$already" == *'used here'* ]] || "$here/services.sh" stop docker
   rm -rf "$scratch"
 }
 trap finish EXIT

@@ -103,7 +103,9 @@ docker_status() {
   if ! engine_answers; then
     printf 'docker     stopped\n'
   elif docker_is_ours; then
-    printf 'docker     running, ours, pid %s\n' "$(pid_of "$engine/pid")"
+    local used=''
+    [[ ! -e "$(docker_mark test)" ]] || used=', used here'
+    printf 'docker     running, ours, pid %s%s\n' "$(pid_of "$engine/pid")" "$used"
   else
     printf 'docker     running, not ours\n'
   fi
