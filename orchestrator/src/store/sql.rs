@@ -244,50 +244,28 @@ fn columns(count: usize, rows: &[Vec<Value>]) -> Option<Vec<Array>> {
 
 fn array<'a>(values: impl ExactSizeIterator<Item = &'a Value> + Clone) -> Option<Array> {
     let first = values.clone().next()?;
-    let kind = kind(first)?;
+    let (kind, binary) = match first {
+        Value::Bool(_) => ("boolean", Some(ArrayType::Bool)),
+        Value::Int(_) => ("integer", Some(ArrayType::Int)),
+        Value::BigInt(_) => ("bigint", Some(ArrayType::BigInt)),
+        Value::Uuid(_) => ("uuid", Some(ArrayType::Uuid)),
+        Value::ChronoDateTimeUtc(_) => ("timestamptz", Some(ArrayType::ChronoDateTimeUtc)),
+        // In binary it would be the same bytes, copied once more.
+        Value::String(_) => ("text", None),
+        _ => return None,
+    };
     // Values of one column are of one type; anything else is not ours to guess.
     let is_one = |value| std::mem::discriminant(value) == std::mem::discriminant(first);
     if !values.clone().all(is_one) {
         return None;
     }
-    let binary = match first {
-        Value::Bool(_) => Some(ArrayType::Bool),
-        Value::Int(_) => Some(ArrayType::Int),
-        Value::BigInt(_) => Some(ArrayType::BigInt),
-        Value::Uuid(_) => Some(ArrayType::Uuid),
-        Value::ChronoDateTimeUtc(_) => Some(ArrayType::ChronoDateTimeUtc),
-        _ => None,
-    };
     let values = match binary {
-        Some(binary) if values.clone().all(|value| !is_null(value)) => {
+        Some(binary) if values.clone().all(Value::is_some) => {
             Value::Array(binary, Some(Box::new(values.cloned().collect())))
         }
         _ => Value::String(Some(written(values))),
     };
     Some(Array { kind, values })
-}
-
-fn kind(value: &Value) -> Option<&'static str> {
-    Some(match value {
-        Value::Bool(_) => "boolean",
-        Value::Int(_) => "integer",
-        Value::BigInt(_) => "bigint",
-        Value::Uuid(_) => "uuid",
-        Value::ChronoDateTimeUtc(_) => "timestamptz",
-        Value::String(_) => "text",
-        _ => return None,
-    })
-}
-
-fn is_null(value: &Value) -> bool {
-    match value {
-        Value::Bool(value) => value.is_none(),
-        Value::Int(value) => value.is_none(),
-        Value::BigInt(value) => value.is_none(),
-        Value::Uuid(value) => value.is_none(),
-        Value::ChronoDateTimeUtc(value) => value.is_none(),
-        _ => false,
-    }
 }
 
 /// As Postgres reads an array from text: the driver's own form has no place for nulls.
