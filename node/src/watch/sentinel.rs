@@ -2,7 +2,7 @@
 
 use super::guard::{Guard, Standing};
 use crate::action::health::{Answer, Death, Question, ask, last_lines, question};
-use crate::action::{recreate, routes};
+use crate::action::{recreate, routes, running_facts};
 use crate::core::{Core, Subject};
 use crate::journal::{DeploymentRecord, RunningRevision, RunningService, StepReport};
 use crate::runtime::{ContainerState, EngineEvent, RuntimeError};
@@ -342,10 +342,7 @@ impl Sentinel {
         {
             return;
         }
-        let facts = ReportFacts {
-            services: Some(self.facts()),
-            ..ReportFacts::default()
-        };
+        let facts = self.facts();
         let detail = (!detail.is_empty()).then_some(detail);
         let reported = self
             .core
@@ -390,7 +387,17 @@ impl Sentinel {
         (S::Running, restarted.join("; "))
     }
 
-    fn facts(&self) -> Vec<ServiceFacts> {
+    /// All that is known, each time: what said it before may have been lost with the broker.
+    fn facts(&self) -> ReportFacts {
+        let current = self.record.current.as_ref();
+        let watched = current.filter(|running| running.revision_id == self.subject.revision_id);
+        ReportFacts {
+            services: Some(self.services()),
+            ..watched.map(running_facts).unwrap_or_default()
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceFacts> {
         let guarded = self.guards.iter().map(|guard| ServiceFacts {
             name: guard.service.name.clone(),
             status: if guard.standing == Standing::Up {

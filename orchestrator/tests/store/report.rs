@@ -213,6 +213,33 @@ both! {
         assert_eq!(crate::stage::deploy_work(&next).ports.fresh.len(), 8);
     }
 
+    async fn no_port_goes_back_while_a_candidate_may_have_chosen_it(stage: Stage) {
+        let node = stage.node("n1").await;
+        let work = dispatched(stage, "demo", &node).await;
+        stage.store.reports_apply(&good_way(&work, &node)).await.unwrap();
+        let own = leased_port(&work).port;
+        // As if the report that ended its use had been lost.
+        stage
+            .tamper(
+                "INSERT INTO port_leases (node_id, port, deployment_id, state, service, container_port, created_at) \
+                 SELECT node_id, 65000, deployment_id, state, service, 9000, created_at FROM port_leases",
+            )
+            .await;
+        let held = async |stage: &Stage| -> Vec<u16> {
+            let mut ports = stage.queries.ports_of(&[work.deployment_id]).await.unwrap();
+            ports.remove(&work.deployment_id).unwrap().into_iter().map(|lease| lease.port).collect()
+        };
+        stage.commands.redeploy(work.deployment_id, None).await.unwrap();
+        stage.dispatch_all(&node).await;
+        let candidate = stage.published().await.remove(0);
+        let again = |(seq, status)| StatusReport { seq, status, ..good_way(&work, &node).remove(4) };
+        let crash = [(6, S::Degraded), (7, S::Running)].map(again);
+        stage.store.reports_apply(&crash).await.unwrap();
+        assert_eq!(held(stage).await, [own, 65000]);
+        stage.store.reports_apply(&good_way(&candidate, &node)).await.unwrap();
+        assert_eq!(held(stage).await, [own]);
+    }
+
     async fn a_port_that_was_never_leased_is_not_recorded(stage: Stage) {
         let node = stage.node("n1").await;
         let work = dispatched(stage, "demo", &node).await;

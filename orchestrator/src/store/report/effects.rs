@@ -151,8 +151,9 @@ impl Lease {
     }
 }
 
-/// Offered ports that are used become leases. What a settled revision does not use goes back. A port
-/// that the deployment was never given is not its to use, and is not recorded.
+/// Offered ports that are used become leases. What a settled revision does not use goes back, unless
+/// another revision of the deployment is on its way and may have chosen it. A port that the deployment
+/// was never given is not its to use, and is not recorded.
 async fn ports(
     tx: &Tx<'_>,
     facts: BTreeMap<(DeploymentId, NodeId), PortFacts>,
@@ -213,7 +214,11 @@ async fn ports(
             "DELETE FROM port_leases WHERE (node_id, port) IN (SELECT v.column1, v.column2 FROM ",
         )
         .rows(chunk.iter().cloned())
-        .push(")")
+        .push(") AND NOT EXISTS (SELECT 1 FROM revisions r WHERE r.is_placed")
+        .push(
+            " AND r.deployment_id = port_leases.deployment_id AND r.node_id = port_leases.node_id",
+        )
+        .push(" AND r.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING'))")
         .run(&**tx)
         .await?;
     }
