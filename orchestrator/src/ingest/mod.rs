@@ -62,70 +62,79 @@ impl Ingest {
         batch
     }
 
-    /// Records a batch and answers its deliveries. While the database does not answer the batch is
-    /// held: what is given back too often ends among the dead letters, and these are good reports.
-    /// When `stop` comes first they go back, to whoever takes over.
+    /// Records a batch and answers its deliveries. When `stop` comes first they go back, to whoever
+    /// takes over.
     async fn settle(&self, batch: Vec<Opened>, stop: &CancellationToken) {
-        let mut is_said = false;
-        loop {
-            match self
-                .apply(batch.iter().flat_map(|opened| &opened.reports))
-                .await
-            {
-                Ok(()) => return acknowledge(batch).await,
-                Err(error) if error.is_about_the_data() => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "a batch of reports was refused; applying them one by one"
-                    );
-                    return self.settle_one_by_one(batch).await;
-                }
-                Err(error) => {
-                    if !is_said {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "reports could not be recorded yet; trying again"
-                        );
-                        is_said = true;
-                    }
-                    if stop
-                        .run_until_cancelled(tokio::time::sleep(PAUSE))
-                        .await
-                        .is_none()
-                    {
-                        return;
-                    }
-                }
+        let all = || batch.iter().flat_map(|opened| &opened.reports);
+        match self.record(all, stop).await {
+            Ok(()) => acknowledge(batch).await,
+            Err(NotRecorded::Refused(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a batch of reports was refused; applying them one by one"
+                );
+                self.settle_one_by_one(batch, stop).await;
             }
+            Err(NotRecorded::Stopped) => {}
         }
     }
 
     /// One of them cannot be recorded, ever: the others must not wait for it.
-    async fn settle_one_by_one(&self, batch: Vec<Opened>) {
+    async fn settle_one_by_one(&self, batch: Vec<Opened>, stop: &CancellationToken) {
         for mut opened in batch {
-            match self.apply_one_by_one(&mut opened).await {
-                Ok(()) => acknowledge(vec![opened]).await,
-                Err(_) => opened.delivery.requeue().await,
+            match self.record(|| opened.reports.iter(), stop).await {
+                Ok(()) => {}
+                Err(NotRecorded::Refused(_)) => match self.each(&opened.reports, stop).await {
+                    Some(refused) => opened.bad.extend(refused),
+                    None => return,
+                },
+                Err(NotRecorded::Stopped) => return,
             }
+            acknowledge(vec![opened]).await;
         }
     }
 
-    /// Applies the reports of one message, each for itself when they do not go together. What is
-    /// refused then is left over; an error is one that passes.
-    async fn apply_one_by_one(&self, opened: &mut Opened) -> Result<(), StoreError> {
-        match self.apply(opened.reports.iter()).await {
-            Err(error) if error.is_about_the_data() => {}
-            done => return done,
-        }
-        for report in &opened.reports {
-            match self.apply(std::iter::once(report)).await {
-                Err(error) if error.is_about_the_data() => {
-                    opened.bad.push(BadItem::of(report, error.to_string()));
+    /// Records each report for itself; those that are refused, or nothing when `stop` came first.
+    async fn each(&self, reports: &[NodeReport], stop: &CancellationToken) -> Option<Vec<BadItem>> {
+        let mut refused = Vec::new();
+        for report in reports {
+            match self.record(|| std::iter::once(report), stop).await {
+                Ok(()) => {}
+                Err(NotRecorded::Refused(error)) => {
+                    refused.push(BadItem::of(report, error.to_string()));
                 }
-                done => done?,
+                Err(NotRecorded::Stopped) => return None,
             }
         }
-        Ok(())
+        Some(refused)
+    }
+
+    /// Records reports together. While the database does not answer they are held: what is given back
+    /// too often ends among the dead letters, and these are good reports.
+    async fn record<'a, I: Iterator<Item = &'a NodeReport>>(
+        &self,
+        reports: impl Fn() -> I,
+        stop: &CancellationToken,
+    ) -> Result<(), NotRecorded> {
+        let mut is_said = false;
+        loop {
+            match self.apply(reports()).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_about_the_data() => return Err(NotRecorded::Refused(error)),
+                Err(error) if !is_said => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "reports could not be recorded yet; trying again"
+                    );
+                    is_said = true;
+                }
+                Err(_) => {}
+            }
+            let pause = tokio::time::sleep(PAUSE);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return Err(NotRecorded::Stopped);
+            }
+        }
     }
 
     async fn apply<'a>(
@@ -204,6 +213,14 @@ impl Ingest {
         }
         self.events.steps(applied.steps);
     }
+}
+
+/// Why reports were not recorded.
+enum NotRecorded {
+    /// The database will never take one of them.
+    Refused(StoreError),
+    /// This process ends.
+    Stopped,
 }
 
 struct Opened {
