@@ -3,12 +3,13 @@
 
 use super::column::{LeaseState, Time};
 use super::dispatch::{Batch, Entry};
-use super::entity::port_lease;
 use super::offer::{offered, offers_insert, offers_withdraw, ports_taken};
 use super::{StoreError, Tx};
 use crate::ports::{self, BLOCKS, Block, FIRST_PORT, LAST_PORT};
+use sea_orm::FromQueryResult;
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{LeasedPort, PortOffer};
+use shared::name::ServiceName;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How many ports a node is offered beside those that the deployment holds.
@@ -156,46 +157,72 @@ impl Wishes {
 
 /// What the deployments hold already on the nodes that they go to.
 async fn held(tx: &Tx<'_>, batch: &Batch) -> Result<HashMap<RevisionId, PortOffer>, StoreError> {
-    let revision_of: HashMap<(DeploymentId, NodeId), RevisionId> = batch
+    // A newcomer has never been on a node.
+    let known = batch
         .entries
         .iter()
-        // A newcomer has never been on a node.
-        .filter(|entry| entry.standing.number > 1 || entry.standing.epoch > 0)
+        .filter(|entry| entry.standing.number > 1 || entry.standing.epoch > 0);
+    let places: HashMap<RevisionId, Place> = known
         .map(|entry| {
-            (
-                (entry.standing.deployment_id, entry.node_id),
-                entry.standing.id,
-            )
+            let place = (entry.standing.deployment_id, entry.node_id);
+            (entry.standing.id, place)
         })
         .collect();
-    if revision_of.is_empty() {
+    let mut leases = leases_held(tx, places.values().map(|(id, _)| *id)).await?;
+    let offers = places.into_iter().filter_map(|(revision_id, place)| {
+        let offer = PortOffer {
+            held: leases.remove(&place)?,
+            ..PortOffer::default()
+        };
+        Some((revision_id, offer))
+    });
+    Ok(offers.collect())
+}
+
+/// A deployment on a node.
+pub(super) type Place = (DeploymentId, NodeId);
+
+#[derive(FromQueryResult)]
+struct HeldPort {
+    deployment_id: DeploymentId,
+    node_id: NodeId,
+    port: i32,
+    service: Option<ServiceName>,
+    container_port: Option<i32>,
+}
+
+/// The ports that these deployments hold, by where, the lowest first.
+pub(super) async fn leases_held(
+    tx: &Tx<'_>,
+    deployments: impl IntoIterator<Item = DeploymentId>,
+) -> Result<HashMap<Place, Vec<LeasedPort>>, StoreError> {
+    let deployments: HashSet<DeploymentId> = deployments.into_iter().collect();
+    if deployments.is_empty() {
         return Ok(HashMap::new());
     }
-    let leases: Vec<port_lease::Model> = tx
-        .sql("SELECT * FROM port_leases WHERE state = ")
+    let rows: Vec<HeldPort> = tx
+        .sql("SELECT deployment_id, node_id, port, service, container_port FROM port_leases WHERE state = ")
         .bind(LeaseState::Held)
         .push(" AND deployment_id")
-        .one_of(revision_of.keys().map(|(deployment_id, _)| *deployment_id))
+        .one_of(deployments)
         .push(" ORDER BY port")
         .all(&**tx)
         .await?;
-    let mut offers: HashMap<RevisionId, PortOffer> = HashMap::new();
-    for lease in leases {
-        let Some(revision_id) = revision_of.get(&(lease.deployment_id, lease.node_id)) else {
-            continue;
-        };
-        if let Some(leased) = leased_port(&lease) {
-            offers.entry(*revision_id).or_default().held.push(leased);
-        }
+    let mut held: HashMap<Place, Vec<LeasedPort>> = HashMap::new();
+    for row in rows {
+        let place = (row.deployment_id, row.node_id);
+        held.entry(place).or_default().extend(row.leased());
     }
-    Ok(offers)
+    Ok(held)
 }
 
-/// A lease as the wire has it.
-pub(super) fn leased_port(lease: &port_lease::Model) -> Option<LeasedPort> {
-    Some(LeasedPort {
-        port: u16::try_from(lease.port).ok()?,
-        container_port: u16::try_from(lease.container_port?).ok()?,
-        service: lease.service.clone()?,
-    })
+impl HeldPort {
+    /// As the wire has it.
+    fn leased(self) -> Option<LeasedPort> {
+        Some(LeasedPort {
+            port: u16::try_from(self.port).ok()?,
+            container_port: u16::try_from(self.container_port?).ok()?,
+            service: self.service?,
+        })
+    }
 }

@@ -2,15 +2,15 @@
 //! containers are still there, else given out again.
 
 use super::assignments::assignments_due;
-use super::column::{JsonText, LeaseState, Time, now};
+use super::column::{JsonText, Time, now};
 use super::dispatch::deployments_lock;
-use super::entity::{deployment, node, port_lease, work_request};
+use super::entity::{deployment, node, work_request};
 use super::fence::{fence, fenced_release, newest_open};
-use super::lease::leased_port;
+use super::lease::{Place, leases_held};
 use super::ledger::{Because, Ledger, Standing, standings};
 use super::work::{order, work_insert};
 use super::{Store, StoreError, Tx};
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{AdoptWork, LeasedPort, RevisionMissing, StatusEvent, WorkAction};
 use shared::name::{NodeName, ServiceName};
@@ -91,7 +91,7 @@ struct Taking {
     standings: HashMap<RevisionId, Standing>,
     known: HashMap<RevisionId, Known>,
     /// The ports that the deployments hold where they are.
-    ports: HashMap<(DeploymentId, NodeId), Vec<LeasedPort>>,
+    ports: HashMap<Place, Vec<LeasedPort>>,
     nodes: HashMap<NodeName, NodeId>,
     /// Attempts that an order is under way for.
     asked: HashSet<(RevisionId, i32)>,
@@ -123,7 +123,7 @@ impl Taking {
             .filter(node::Column::Name.is_in(names))
             .all(&**tx)
             .await?;
-        let ports = ports(tx, deployments.keys().copied()).await?;
+        let ports = leases_held(tx, deployments.keys().copied()).await?;
         Ok(Self {
             at: now(),
             ports,
@@ -292,29 +292,6 @@ impl Known {
                 ports.all(|port| is_leased(&service.name, *port))
             })
     }
-}
-
-/// The ports that deployments hold, by where.
-async fn ports(
-    tx: &Tx<'_>,
-    deployments: impl Iterator<Item = DeploymentId>,
-) -> Result<HashMap<(DeploymentId, NodeId), Vec<LeasedPort>>, StoreError> {
-    let leases = port_lease::Entity::find()
-        .filter(port_lease::Column::State.eq(LeaseState::Held))
-        .filter(port_lease::Column::DeploymentId.is_in(deployments))
-        .order_by_asc(port_lease::Column::Port)
-        .all(&**tx)
-        .await?;
-    let mut ports: HashMap<_, Vec<LeasedPort>> = HashMap::new();
-    for lease in leases {
-        if let Some(leased) = leased_port(&lease) {
-            ports
-                .entry((lease.deployment_id, lease.node_id))
-                .or_default()
-                .push(leased);
-        }
-    }
-    Ok(ports)
 }
 
 async fn known(tx: &Tx<'_>, standings: &[Standing]) -> Result<Vec<Known>, StoreError> {
