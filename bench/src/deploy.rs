@@ -5,7 +5,10 @@ use crate::floor::{Floor, until_answer};
 use crate::server::Server;
 use crate::table::Samples;
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 use testkit::git_server::{GitServer, Repository};
@@ -28,6 +31,8 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
         .context("a URL")?
         .to_owned();
 
+    floor.forget();
+
     let (mut by_hand, mut changed, mut visible, mut unchanged) = (
         Samples::default(),
         Samples::default(),
@@ -36,6 +41,7 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
     );
     let mut arrivals = Arrivals::of(&server.api, &id).await;
     let mut revision = 1;
+    let mut with_a_change = BTreeSet::new();
     for round in 1..=rounds {
         repository.commit("change", &[("index.html", &page(round))]);
         let expected = format!("version-{round} ");
@@ -44,6 +50,7 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
                 by_hand.push(floor.deploy(&repository.url, &expected).await?);
             } else {
                 revision += 1;
+                with_a_change.insert(revision);
                 let started = Instant::now();
                 arrivals.asks_for(revision);
                 redeploy(&server, &id).await?;
@@ -90,12 +97,17 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
         to_worker.row("mutation sent to the worker's first word", None)
     );
     println!("{}", to_subscriber.row("a report to its subscriber", None));
-    println!("\nfrom step to step, by the timestamps of each revision's events");
+    println!("\nby hand, step by step");
+    for (name, samples) in &floor.steps {
+        println!("{}", samples.row(name, None));
+    }
+    println!("\nlongshore with a changed file, by the timestamps of each revision's events");
+    let steps = Steps::of(&server, &id, &with_a_change).await?;
     for (from, to) in STEPS {
         println!(
             "{}",
-            between(&server, &id, from, to)
-                .await?
+            steps
+                .between(from, to)
                 .row(&format!("{from} to {to}"), None)
         );
     }
@@ -136,26 +148,43 @@ const STEPS: [(&str, &str); 5] = [
     ("VERIFYING", "RUNNING"),
 ];
 
-/// How far apart two steps of each revision are. One machine, one clock.
-async fn between(server: &Server, id: &str, from: &str, to: &str) -> Result<Samples> {
-    let query = "query($id: ID!) { deployment(id: $id) { revisions(first: 50) { nodes { events { status at } } } } }";
-    let data = server.api.data(query, json!({ "id": id })).await;
-    let revisions = data["deployment"]["revisions"]["nodes"]
-        .as_array()
-        .context("revisions")?;
-    let at = |revision: &Value, status: &str| -> Option<f64> {
-        let event = revision["events"]
-            .as_array()?
-            .iter()
-            .find(|event| event["status"] == status)?;
-        let parsed: chrono::DateTime<chrono::Utc> = event["at"].as_str()?.parse().ok()?;
-        Some(parsed.timestamp_micros() as f64 / 1000.0)
-    };
-    let mut samples = Samples::default();
-    samples.extend(
-        revisions
-            .iter()
-            .filter_map(|revision| Some(at(revision, to)? - at(revision, from)?)),
-    );
-    Ok(samples)
+/// When revisions took their steps. One machine, one clock.
+struct Steps(Vec<BTreeMap<String, DateTime<Utc>>>);
+
+impl Steps {
+    async fn of(server: &Server, id: &str, numbers: &BTreeSet<i64>) -> Result<Self> {
+        let query = "query($id: ID!) { deployment(id: $id) { revisions(first: 50) { nodes { number events { status at } } } } }";
+        let data = server.api.data(query, json!({ "id": id })).await;
+        let revisions: Vec<Revision> =
+            serde_json::from_value(data["deployment"]["revisions"]["nodes"].clone())?;
+        let steps = revisions
+            .into_iter()
+            .filter(|revision| numbers.contains(&revision.number))
+            .map(|revision| {
+                let steps = revision.events.into_iter();
+                steps.map(|step| (step.status, step.at)).collect()
+            });
+        Ok(Self(steps.collect()))
+    }
+
+    fn between(&self, from: &str, to: &str) -> Samples {
+        let mut samples = Samples::default();
+        samples.extend(self.0.iter().filter_map(|steps| {
+            let apart = *steps.get(to)? - *steps.get(from)?;
+            Some(apart.as_seconds_f64() * 1000.0)
+        }));
+        samples
+    }
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    number: i64,
+    events: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    status: String,
+    at: DateTime<Utc>,
 }

@@ -1,6 +1,7 @@
 //! The floor: the same steps by hand, with nothing around them. Clone with git, build with
 //! BuildKit through the Engine's API and a warm cache, create, start, first answer.
 
+use crate::table::Samples;
 use anyhow::{Context, Result};
 use bollard::Docker;
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
@@ -19,6 +20,8 @@ pub(crate) struct Floor {
     docker: Docker,
     tag: String,
     container: Option<String>,
+    /// How long each step took, by its name, in their order.
+    pub(crate) steps: [(&'static str, Samples); 5],
 }
 
 /// What the engine has of a deployment.
@@ -35,6 +38,8 @@ impl Floor {
             docker,
             tag: format!("longshore-bench-floor:{}", uuid::Uuid::new_v4().simple()),
             container: None,
+            steps: ["fetch", "build", "create", "start", "answer"]
+                .map(|name| (name, Samples::default())),
         })
     }
 
@@ -45,14 +50,31 @@ impl Floor {
         let started = Instant::now();
         let folder = tempfile::tempdir()?;
         clone(url, folder.path()).await?;
+        let fetched = started.elapsed();
         self.build(folder.path()).await?;
+        let built = started.elapsed();
         let id = self.create(port).await?;
+        let created = started.elapsed();
         self.docker
             .start_container(&id, None::<StartContainerOptions>)
             .await?;
+        let running = started.elapsed();
         self.container = Some(id);
         until_answer(&format!("http://127.0.0.1:{port}/"), expected).await?;
-        Ok(started.elapsed())
+        let ends = [fetched, built, created, running, started.elapsed()];
+        let mut begin = Duration::ZERO;
+        for ((_, samples), end) in self.steps.iter_mut().zip(ends) {
+            samples.push(end - begin);
+            begin = end;
+        }
+        Ok(begin)
+    }
+
+    /// Forgets what was measured.
+    pub(crate) fn forget(&mut self) {
+        for (_, samples) in &mut self.steps {
+            *samples = Samples::default();
+        }
     }
 
     async fn build(&self, tree: &Path) -> Result<()> {
