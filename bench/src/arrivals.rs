@@ -50,8 +50,8 @@ impl Arrivals {
         self.asked.insert(revision, Utc::now());
     }
 
-    /// Takes the steps of the revision that was asked for last, until it runs.
-    pub(crate) async fn until_running(&mut self, revision: i64) -> Result<()> {
+    /// Takes the steps of the revision that was asked for last, up to the one to `wanted`.
+    pub(crate) async fn until(&mut self, revision: i64, wanted: &str) -> Result<()> {
         let asked = *self.asked.get(&revision).context("an asked revision")?;
         loop {
             let (came, message) = self.steps.recv().await.context("a step")?;
@@ -65,7 +65,7 @@ impl Arrivals {
             if status == "FETCHING" {
                 self.to_worker.extend([millis(asked, at)]);
             }
-            if status == "RUNNING" {
+            if status == wanted {
                 return Ok(());
             }
         }

@@ -54,9 +54,12 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
                 let started = Instant::now();
                 arrivals.asks_for(revision);
                 redeploy(&server, &id).await?;
+                // Asked before, the old revision would answer, with time that the new one needs. By
+                // hand nobody asks before the start either.
+                arrivals.until(revision, "VERIFYING").await?;
                 until_answer(&url, &expected).await?;
                 changed.push(started.elapsed());
-                arrivals.until_running(revision).await?;
+                arrivals.until(revision, "RUNNING").await?;
                 visible.push(started.elapsed());
                 floor.until_retired(&id).await?;
             }
@@ -65,7 +68,7 @@ pub(crate) async fn run(binary: &Path, rounds: usize) -> Result<()> {
         let started = Instant::now();
         arrivals.asks_for(revision);
         redeploy(&server, &id).await?;
-        arrivals.until_running(revision).await?;
+        arrivals.until(revision, "RUNNING").await?;
         unchanged.push(started.elapsed());
         floor.until_retired(&id).await?;
     }
