@@ -10,11 +10,11 @@ pub(super) async fn start(
     id: DeploymentId,
     services: &[String],
 ) -> Result<DeploymentView, CommandError> {
-    let steps = commands
+    let acted = commands
         .store
         .deployment_start(id, input::services(services)?)
         .await?;
-    commands.recorded(id, steps).await
+    commands.recorded(id, acted).await
 }
 
 pub(super) async fn stop(
@@ -22,11 +22,11 @@ pub(super) async fn stop(
     id: DeploymentId,
     services: &[String],
 ) -> Result<DeploymentView, CommandError> {
-    let steps = commands
+    let acted = commands
         .store
         .deployment_stop(id, input::services(services)?)
         .await?;
-    commands.recorded(id, steps).await
+    commands.recorded(id, acted).await
 }
 
 pub(super) async fn restart(
@@ -34,11 +34,11 @@ pub(super) async fn restart(
     id: DeploymentId,
     services: &[String],
 ) -> Result<DeploymentView, CommandError> {
-    let steps = commands
+    let acted = commands
         .store
         .deployment_restart(id, input::services(services)?)
         .await?;
-    commands.recorded(id, steps).await
+    commands.recorded(id, acted).await
 }
 
 pub(super) async fn destroy(
@@ -46,6 +46,6 @@ pub(super) async fn destroy(
     id: DeploymentId,
     volumes: bool,
 ) -> Result<DeploymentView, CommandError> {
-    let steps = commands.store.deployment_destroy(id, volumes).await?;
-    commands.recorded(id, steps).await
+    let acted = commands.store.deployment_destroy(id, volumes).await?;
+    commands.recorded(id, acted).await
 }

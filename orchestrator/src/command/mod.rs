@@ -14,7 +14,7 @@ use crate::error::CommandError;
 use crate::event::{EventSink, Wake};
 use crate::query::Queries;
 use crate::settings::GitPolicy;
-use crate::store::Store;
+use crate::store::{Acted, Store};
 use crate::view::{DeploymentView, NodeView, RevisionView};
 use group::Creations;
 use shared::id::{DeploymentId, NodeId, RevisionId};
@@ -229,9 +229,9 @@ impl Commands {
     async fn recorded(
         &self,
         id: DeploymentId,
-        steps: Vec<StatusEvent>,
+        acted: Acted,
     ) -> Result<DeploymentView, CommandError> {
-        self.announce(steps);
+        self.announce(acted);
         self.queries
             .deployment_by_id(id)
             .await?
@@ -252,10 +252,15 @@ impl Commands {
         }
     }
 
-    fn announce(&self, steps: Vec<StatusEvent>) {
-        self.events.steps(steps);
+    /// Wakes only whoever has something to do: each look would delay what was asked for.
+    fn announce(&self, acted: Acted) {
+        self.events.steps(acted.steps);
         self.wake.requested.notify_one();
-        self.wake.publisher.notify_one();
-        self.wake.watcher.notify_one();
+        if acted.orders > 0 {
+            self.wake.publisher.notify_one();
+        }
+        if acted.is_watched_anew {
+            self.wake.watcher.notify_one();
+        }
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn drain(
 
 pub(super) async fn remove(commands: &Commands, id: NodeId) -> Result<NodeView, CommandError> {
     let steps = commands.store.node_remove(id).await?;
-    commands.announce(steps);
+    commands.events.steps(steps);
     commands.wake.steward.notify_one();
     told(commands, id).await
 }

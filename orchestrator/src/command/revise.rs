@@ -18,8 +18,8 @@ pub(super) async fn redeploy(
         cause: RevisionCause::Redeploy,
         git_ref,
     };
-    let steps = commands.store.revision_request(&new).await?;
-    commands.recorded(id, steps).await
+    let acted = commands.store.revision_request(&new).await?;
+    commands.recorded(id, acted).await
 }
 
 pub(super) async fn rollback(
@@ -28,16 +28,16 @@ pub(super) async fn rollback(
     to_revision: Option<i32>,
 ) -> Result<DeploymentView, CommandError> {
     let to = to_revision.map_or(RollbackTo::LastGood, RollbackTo::Number);
-    let steps = commands.store.revision_rollback(id, to).await?;
-    commands.recorded(id, steps).await
+    let acted = commands.store.revision_rollback(id, to).await?;
+    commands.recorded(id, acted).await
 }
 
 pub(super) async fn cancel(
     commands: &Commands,
     id: RevisionId,
 ) -> Result<RevisionView, CommandError> {
-    let steps = commands.store.revision_cancel(id).await?;
-    commands.announce(steps);
+    let acted = commands.store.revision_cancel(id).await?;
+    commands.announce(acted);
     commands
         .queries
         .revision_by_id(id)

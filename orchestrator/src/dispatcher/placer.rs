@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How many revisions are placed in one transaction.
-const BATCH: u64 = 400;
+const BATCH: usize = 400;
 /// For how long what is known of nodes is good enough to place by; what is placed meanwhile is counted.
 const NODES_GOOD_FOR: Duration = Duration::from_millis(500);
 /// How soon what somebody else had in hand is looked at again: nothing else may wake for it.
@@ -103,23 +103,35 @@ impl Placer {
         let mut nodes: Option<Nodes> = None;
         let mut passed_over = 0;
         loop {
-            let requested = self.store.requested(after, BATCH).await?;
-            let Some(last) = requested.last().map(|revision| revision.id) else {
+            let requested = self.store.requested(after, BATCH);
+            let requested = if after.is_some() && nodes.is_none() {
+                // Somebody asked for something: it is there, and goes to a node.
+                let (requested, known) = tokio::try_join!(requested, self.nodes())?;
+                nodes = Some(known);
+                requested
+            } else {
+                requested.await?
+            };
+            // What is requested from here on wakes for itself.
+            let is_all = requested.len() < BATCH;
+            after = requested.last().map(|revision| revision.id).or(after);
+            if !requested.is_empty() {
+                let known = match nodes.take() {
+                    Some(nodes) if nodes.read_at.elapsed() < NODES_GOOD_FOR => nodes,
+                    _ => self.nodes().await?,
+                };
+                let known = nodes.insert(known);
+                let changing = changing(&requested, &known.candidates);
+                if !changing.is_empty() {
+                    let claim = self.store.claim(&changing).await?;
+                    passed_over += claim.passed_over;
+                    self.place_batch(claim, &mut known.candidates).await?;
+                }
+            }
+            if is_all {
                 let has_room = nodes.as_ref().is_some_and(Nodes::has_ready);
                 let up_to = after.map(|last| if has_room { overlapping(last) } else { last });
                 return Ok(Looked { up_to, passed_over });
-            };
-            after = Some(last);
-            let known = match nodes.take() {
-                Some(nodes) if nodes.read_at.elapsed() < NODES_GOOD_FOR => nodes,
-                _ => self.nodes().await?,
-            };
-            let known = nodes.insert(known);
-            let changing = changing(&requested, &known.candidates);
-            if !changing.is_empty() {
-                let claim = self.store.claim(&changing).await?;
-                passed_over += claim.passed_over;
-                self.place_batch(claim, &mut known.candidates).await?;
             }
         }
     }

@@ -1,16 +1,15 @@
 //! Giving revisions up.
 
-use super::column::now;
-use super::entity::{deployment, revision, work_request};
-use super::ledger::{Because, Ledger, Standing, standings};
+use super::acting::{Acted, Acting};
+use super::entity::revision;
+use super::ledger::{Because, Ledger, standings};
 use super::offer::offers_withdraw;
 use super::revise::living;
-use super::work::{order, work_insert};
 use super::{Store, StoreError};
 use crate::error::CommandError;
 use sea_orm::{EntityTrait, FromQueryResult};
-use shared::id::{RevisionId, StoreIncarnation};
-use shared::message::{StatusEvent, WorkAction};
+use shared::id::RevisionId;
+use shared::message::StatusEvent;
 use shared::status::{ApplicationStatus, FailureReason};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `CONFLICT` when it is not on its way or its deployment is being destroyed;
     /// `UNAVAILABLE`.
-    pub async fn revision_cancel(&self, id: RevisionId) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn revision_cancel(&self, id: RevisionId) -> Result<Acted, CommandError> {
         let found = revision::Entity::find_by_id(id)
             .one(self.reader())
             .await
@@ -60,9 +59,9 @@ impl Store {
             ApplicationStatus::Cancelled,
             "cancelled on request",
         );
-        let steps = acting.save(&tx).await?;
+        let acted = acting.save(&tx).await?;
         tx.commit().await?;
-        Ok(steps)
+        Ok(acted)
     }
 
     /// Ends revisions that were asked to give up and whose node is lost, or has not taken the request
@@ -116,65 +115,6 @@ impl Store {
         }
         let steps = ledger.save(&tx).await?;
         tx.commit().await?;
-        Ok(steps)
-    }
-}
-
-/// What is asked of the nodes of one deployment in one transaction, with the steps that go with it.
-pub(super) struct Acting<'a> {
-    pub(super) store: StoreIncarnation,
-    pub(super) deployment: &'a deployment::Model,
-    pub(super) ledger: Ledger,
-    pub(super) orders: Vec<work_request::ActiveModel>,
-}
-
-impl<'a> Acting<'a> {
-    pub(super) fn new(store: StoreIncarnation, deployment: &'a deployment::Model) -> Self {
-        Self {
-            store,
-            deployment,
-            ledger: Ledger::default(),
-            orders: Vec::new(),
-        }
-    }
-
-    /// Ends an open revision as `into`: at once when no node has it, else by asking its node.
-    /// Asked before, it stays with what it was asked for then.
-    pub(super) fn ask(&mut self, standing: &mut Standing, into: ApplicationStatus, why: &str) {
-        let Some(node_id) = standing.node_id.filter(|_| standing.is_under_way()) else {
-            let failure_reason =
-                (into == ApplicationStatus::Cancelled).then_some(FailureReason::Cancelled);
-            self.ledger.step(
-                standing,
-                into,
-                Because {
-                    failure_reason,
-                    ..Because::of(why)
-                },
-            );
-            return;
-        };
-        if standing.cancel_requested_at.is_some() {
-            return;
-        }
-        let at = now();
-        standing.cancel_requested_at = Some(at);
-        standing.cancel_into = Some(into);
-        standing.status_detail = Some(format!("being cancelled: {why}"));
-        self.ledger.touch(standing);
-        self.orders.extend(order(
-            self.store,
-            &self.deployment.name,
-            standing,
-            node_id,
-            WorkAction::Cancel,
-            at,
-        ));
-    }
-
-    pub(super) async fn save(self, tx: &super::Tx<'_>) -> Result<Vec<StatusEvent>, StoreError> {
-        let steps = self.ledger.save(tx).await?;
-        work_insert(tx, self.orders).await?;
         Ok(steps)
     }
 }

@@ -68,7 +68,7 @@ impl Store {
     pub async fn requested(
         &self,
         after: Option<RevisionId>,
-        limit: u64,
+        limit: usize,
     ) -> Result<Vec<RequestedRevision>, StoreError> {
         self.sql(
                 "SELECT r.id, r.deployment_id, r.status_detail, d.pinned_node, d.node_id AS current_node \

@@ -213,7 +213,7 @@ impl Store {
                     Making::of(deployment, RevisionCause::NewCommit).at_commit(commit.clone());
                 recorded
                     .steps
-                    .extend(making.save(&tx, self.incarnation()).await?);
+                    .extend(making.save(&tx, self.incarnation()).await?.steps);
             }
         }
         tx.commit().await?;

@@ -1,6 +1,6 @@
 //! Starting, stopping, restarting and destroying: the wish, and the work requests that follow from it.
 
-use super::cancel::Acting;
+use super::acting::{Acted, Acting};
 use super::column::{JsonText, WorkKind, now};
 use super::entity::deployment;
 use super::ledger::{Because, Standing, standings_of};
@@ -11,7 +11,7 @@ use super::{Store, StoreError, Tx};
 use crate::error::CommandError;
 use sea_orm::{ActiveValue::Set, EntityTrait, FromQueryResult};
 use shared::id::{DeploymentId, NodeId};
-use shared::message::{ServiceSelection, StatusEvent, WorkAction};
+use shared::message::{ServiceSelection, WorkAction};
 use shared::name::ServiceName;
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, DesiredState};
@@ -27,7 +27,7 @@ impl Store {
         &self,
         id: DeploymentId,
         services: Vec<ServiceName>,
-    ) -> Result<Vec<StatusEvent>, CommandError> {
+    ) -> Result<Acted, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let revisions = Revisions::load(&tx, &deployment).await?;
@@ -52,9 +52,9 @@ impl Store {
             }
         }
         wish(&tx, &deployment, DesiredState::Running).await?;
-        let steps = acting.save(&tx).await?;
+        let acted = acting.save(&tx).await?;
         tx.commit().await?;
-        Ok(steps)
+        Ok(acted)
     }
 
     /// Stops containers and keeps them; all services when none is named, and then what is on its way
@@ -67,7 +67,7 @@ impl Store {
         &self,
         id: DeploymentId,
         services: Vec<ServiceName>,
-    ) -> Result<Vec<StatusEvent>, CommandError> {
+    ) -> Result<Acted, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let mut revisions = Revisions::load(&tx, &deployment).await?;
@@ -104,9 +104,9 @@ impl Store {
             }
             wish(&tx, &deployment, DesiredState::Stopped).await?;
         }
-        let steps = acting.save(&tx).await?;
+        let acted = acting.save(&tx).await?;
         tx.commit().await?;
-        Ok(steps)
+        Ok(acted)
     }
 
     /// Stops and starts containers; all services when none is named.
@@ -118,7 +118,7 @@ impl Store {
         &self,
         id: DeploymentId,
         services: Vec<ServiceName>,
-    ) -> Result<Vec<StatusEvent>, CommandError> {
+    ) -> Result<Acted, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let revisions = Revisions::load(&tx, &deployment).await?;
@@ -132,9 +132,9 @@ impl Store {
         let mut acting = Acting::new(self.incarnation(), &deployment);
         acting.order(acted, WorkAction::Restart(ServiceSelection { services }));
         wish(&tx, &deployment, DesiredState::Running).await?;
-        let steps = acting.save(&tx).await?;
+        let acted = acting.save(&tx).await?;
         tx.commit().await?;
-        Ok(steps)
+        Ok(acted)
     }
 
     /// Removes everything of a deployment. Where no node has anything of it, it is gone at once; else
@@ -147,7 +147,7 @@ impl Store {
         &self,
         id: DeploymentId,
         volumes: bool,
-    ) -> Result<Vec<StatusEvent>, CommandError> {
+    ) -> Result<Acted, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         wish(&tx, &deployment, DesiredState::Destroyed).await?;
@@ -183,9 +183,9 @@ impl Store {
                 .run(&*tx)
                 .await?;
         }
-        let steps = acting.save(&tx).await?;
+        let acted = acting.save(&tx).await?;
         tx.commit().await?;
-        Ok(steps)
+        Ok(acted)
     }
 }
 

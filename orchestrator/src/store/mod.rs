@@ -7,6 +7,7 @@
 //! Locks are always taken in one order, so that transactions wait for each other but never in a
 //! circle: deployments by id, then revisions by id, then nodes by id, then the rest.
 
+mod acting;
 mod assignments;
 mod blame;
 mod build_log;
@@ -42,6 +43,7 @@ mod sql;
 mod work;
 mod work_lease;
 
+pub use acting::Acted;
 pub use build_log::{BuildLogLine, BuildLogPosition, BuildLogState};
 pub use claim::{Claim, RequestedRevision};
 pub(crate) use create::watching;

@@ -1,6 +1,6 @@
 //! New revisions of deployments: asked for, found by a watcher, or going back to an earlier one.
 
-use super::cancel::Acting;
+use super::acting::{Acted, Acting};
 use super::column::{JsonText, Time, now};
 use super::create::{requested_revision, watching};
 use super::dispatch::deployments_lock;
@@ -12,7 +12,6 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
 };
 use shared::id::{DeploymentId, StoreIncarnation};
-use shared::message::StatusEvent;
 use shared::source::{CommitId, GitRef, ImageRef, Source};
 use shared::status::{ApplicationStatus, DesiredState, RevisionCause};
 
@@ -43,19 +42,16 @@ impl Store {
     /// # Errors
     /// `NOT_FOUND`; `INVALID_INPUT` for a ref of a source that has none; `CONFLICT` when the
     /// deployment is or is being destroyed; `UNAVAILABLE`.
-    pub async fn revision_request(
-        &self,
-        new: &NewRevision,
-    ) -> Result<Vec<StatusEvent>, CommandError> {
+    pub async fn revision_request(&self, new: &NewRevision) -> Result<Acted, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, new.deployment_id).await?;
         let mut making = Making::of(&deployment, new.cause);
         if let Some(git_ref) = &new.git_ref {
             making.point_at(git_ref)?;
         }
-        let steps = making.save(&tx, self.incarnation()).await?;
+        let acted = making.save(&tx, self.incarnation()).await?;
         tx.commit().await?;
-        Ok(steps)
+        Ok(acted)
     }
 
     /// Makes a revision of what an earlier one ran.
@@ -67,15 +63,15 @@ impl Store {
         &self,
         id: DeploymentId,
         to: RollbackTo,
-    ) -> Result<Vec<StatusEvent>, CommandError> {
+    ) -> Result<Acted, CommandError> {
         let tx = self.write().await?;
         let deployment = living(&tx, id).await?;
         let target = rollback_target(&tx, &deployment, to).await?;
         let mut making = Making::of(&deployment, RevisionCause::Rollback);
         making.repeat(&target)?;
-        let steps = making.save(&tx, self.incarnation()).await?;
+        let acted = making.save(&tx, self.incarnation()).await?;
         tx.commit().await?;
-        Ok(steps)
+        Ok(acted)
     }
 }
 
@@ -217,10 +213,11 @@ impl<'a> Making<'a> {
         self,
         tx: &Tx<'_>,
         store: StoreIncarnation,
-    ) -> Result<Vec<StatusEvent>, StoreError> {
+    ) -> Result<Acted, StoreError> {
         let at = now();
         let number = self.deployment.latest_number + 1;
         let mut acting = Acting::new(store, self.deployment);
+        acting.follows_another = self.points_elsewhere;
         for mut open in open_revisions(tx, self.deployment.id).await? {
             acting.ask(
                 &mut open,
