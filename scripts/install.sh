@@ -55,6 +55,7 @@ if [[ "$want" == test ]]; then
   need faketime "gives a node another clock" compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1'
   need openssh-server "Git over SSH" test -x /usr/sbin/sshd
   need openssh-client "keys for Git over SSH" have ssh-keygen
+  need docker-registry "a registry to pull from" have docker-registry
   need shellcheck "reads the scripts here" have shellcheck
   need nodejs "runs the GraphQL audits" have node
   need npm "installs the GraphQL audits" have npm
@@ -81,7 +82,7 @@ hold_services_back() {
   local package
   for package in "${missing[@]}"; do
     case "$package" in
-    postgresql | rabbitmq-server) held_back+=("$package") ;;
+    postgresql | rabbitmq-server | docker-registry) held_back+=("$package") ;;
     openssh-server) held_back+=(ssh) ;;
     esac
   done
@@ -90,7 +91,7 @@ hold_services_back() {
     policy_is_ours=1
     trap let_services_go EXIT
     # shellcheck disable=SC2016 # the policy's own argument
-    printf '#!/bin/sh\ncase "$1" in postgresql*|rabbitmq*|ssh) exit 101 ;; esac\n' |
+    printf '#!/bin/sh\ncase "$1" in postgresql*|rabbitmq*|docker-registry|ssh) exit 101 ;; esac\n' |
       as_root tee "$policy" >/dev/null
     as_root chmod 755 "$policy"
   fi

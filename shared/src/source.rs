@@ -5,7 +5,7 @@ mod git_url;
 mod text;
 
 pub use git_url::{GitScheme, GitUrl, GitUrlError};
-pub use text::{CommitId, GitRef, ImageRef, RepoPath, SourceTextError};
+pub use text::{CommitId, GitRef, ImageDigest, ImageRef, RepoPath, SourceTextError};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,22 @@ pub struct ImageSource {
 }
 
 impl Source {
+    /// Of this very version and no other: the commit of a Git source, which goes beside it, or the
+    /// digest of an image, which goes into its reference.
+    ///
+    /// # Errors
+    /// [`SourceTextError`] when the version is none of such a source.
+    pub fn pinned(mut self, version: &str) -> Result<(Self, Option<CommitId>), SourceTextError> {
+        let commit = match &mut self {
+            Self::GitApp(_) => Some(CommitId::parse(version)?),
+            Self::Image(source) => {
+                source.image = source.image.at(&ImageDigest::parse(version)?);
+                None
+            }
+        };
+        Ok((self, commit))
+    }
+
     /// One line for people: the URL and ref, or the image.
     #[must_use]
     pub fn summary(&self) -> String {

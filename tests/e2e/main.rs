@@ -16,6 +16,7 @@ mod bad_input;
 mod command_line;
 mod examples;
 mod fleet;
+mod images;
 mod leaving;
 mod outage;
 mod process;

@@ -13,16 +13,18 @@ use std::collections::BTreeMap;
 
 /// Gets the source and says what is worth saying of it.
 pub(super) async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn Tree>, StepError> {
-    if let Source::Image(image) = &work.source {
+    remember_repository(action, &work.source).await?;
+    let arrival = action.entry.arrival;
+    let found_before = action.core.journal.read(|state| state.version_of(arrival));
+    let (source, commit) =
+        found_before.unwrap_or_else(|| (work.source.clone(), work.commit.clone()));
+    if let Source::Image(image) = &source {
         // A Git fetch says so itself, with the ref.
         action.log.system(format!("pulling {}", image.image));
     }
-    remember_repository(action, &work.source).await?;
-    let arrival = action.entry.arrival;
-    let found_before = action.core.journal.read(|state| state.commit_of(arrival));
     let job = FetchJob {
-        source: &work.source,
-        commit: found_before.as_ref(),
+        source: &source,
+        commit: commit.as_ref(),
         log: &action.log,
         cancel: &action.cancel,
     };
@@ -30,10 +32,11 @@ pub(super) async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn 
     let resolved = tree.resolved();
     if let Some(commit) = &resolved.commit {
         action.log.system(format!("fetched commit {commit}"));
-        // The next step is written after it, so that nothing told of this commit outlives it.
-        let found = |draft: &mut Draft<'_>| draft.commit_found(arrival, commit);
-        action.core.journal.change_soon(found)?;
     }
+    // The next step is written after it, so that nothing told of this version outlives it.
+    let (commit, digest) = (resolved.commit.as_ref(), resolved.image_digest.as_ref());
+    let found = |draft: &mut Draft<'_>| draft.version_found(arrival, commit, digest);
+    action.core.journal.change_soon(found)?;
     for warning in &resolved.warnings {
         action.log.system(format!("warning: {warning}"));
     }

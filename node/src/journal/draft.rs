@@ -10,7 +10,7 @@ use shared::message::{
     NodeReport, ReportFacts, StatusReport, WorkAction, WorkReceipt, WorkRefused, WorkRequest,
 };
 use shared::name::NodeName;
-use shared::source::CommitId;
+use shared::source::{CommitId, ImageDigest, Source};
 use shared::status::{ApplicationStatus, FailureReason, Outcome, transition};
 
 pub(super) const STORE_KEY: &[u8] = b"store";
@@ -208,14 +208,27 @@ impl<'a> Draft<'a> {
         before
     }
 
-    /// A deployment action is about this commit from now on, also when it is begun again: its ref may
-    /// lead elsewhere by then.
-    pub fn commit_found(&mut self, arrival: u64, commit: &CommitId) {
+    /// A deployment action is about this version from now on, also when it is begun again: its ref or
+    /// tag may lead elsewhere by then.
+    pub fn version_found(
+        &mut self,
+        arrival: u64,
+        commit: Option<&CommitId>,
+        digest: Option<&ImageDigest>,
+    ) {
         let Some(mut entry) = self.state.work.get(&arrival).cloned() else {
             return;
         };
-        match &mut entry.request.action {
-            WorkAction::Deploy(work) if work.commit.is_none() => work.commit = Some(commit.clone()),
+        let WorkAction::Deploy(work) = &mut entry.request.action else {
+            return;
+        };
+        match (&mut work.source, commit, digest) {
+            (Source::GitApp(_), Some(commit), _) if work.commit.is_none() => {
+                work.commit = Some(commit.clone());
+            }
+            (Source::Image(source), _, Some(digest)) if source.image.digest().is_none() => {
+                source.image = source.image.at(digest);
+            }
             _ => return,
         }
         self.work_put(entry);

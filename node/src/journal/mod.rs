@@ -22,7 +22,7 @@ pub use simulated::SimulatedDisk;
 use disk::{Commit, Disk, Order, Room, Row, Writer};
 use shared::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use shared::message::{NodeReport, WorkAction};
-use shared::source::CommitId;
+use shared::source::{CommitId, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -234,10 +234,10 @@ impl State {
         self.work.values()
     }
 
-    /// The commit that a deployment action is about, once that is known.
-    pub(crate) fn commit_of(&self, arrival: u64) -> Option<CommitId> {
+    /// What a deployment action is about, and the commit once that is known.
+    pub(crate) fn version_of(&self, arrival: u64) -> Option<(Source, Option<CommitId>)> {
         match &self.work.get(&arrival)?.request.action {
-            WorkAction::Deploy(work) => work.commit.clone(),
+            WorkAction::Deploy(work) => Some((work.source.clone(), work.commit.clone())),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::{LeasedPort, WorkRequest};
 use shared::name::{DeploymentName, ServiceName};
-use shared::source::{CommitId, GitUrl};
+use shared::source::{CommitId, GitUrl, ImageDigest};
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, FailureReason};
 use std::net::Ipv4Addr;
@@ -78,7 +78,7 @@ pub struct RunningRevision {
     /// The commit that it was built from.
     pub commit: Option<CommitId>,
     /// The digest of the image that was pulled.
-    pub image_digest: Option<String>,
+    pub image_digest: Option<ImageDigest>,
     /// SHA-256 of everything that decides what runs.
     pub content_hash: String,
     /// What runs.

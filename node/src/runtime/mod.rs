@@ -10,7 +10,7 @@ use crate::log_sink::LogSink;
 use async_trait::async_trait;
 use shared::id::{DeploymentId, StoreIncarnation};
 use shared::name::{DeploymentName, ServiceName};
-use shared::source::{CommitId, GitUrl, ImageRef, Source};
+use shared::source::{CommitId, GitUrl, ImageDigest, ImageRef, Source};
 use shared::spec::{DeploymentSpec, ServiceSpec};
 use shared::status::FailureReason;
 use std::net::Ipv4Addr;
@@ -112,7 +112,7 @@ pub struct Resolved {
     /// The commit, for Git.
     pub commit: Option<CommitId>,
     /// The digest, for an image.
-    pub image_digest: Option<String>,
+    pub image_digest: Option<ImageDigest>,
     /// SHA-256 of everything that decides what runs.
     pub content_hash: String,
     /// What to run.

@@ -3,7 +3,8 @@
 use super::support::{App, Stage};
 use node::runtime::simulated::Step;
 use node::{Node, StartError};
-use shared::message::{NodeReport, ServiceSelection, WorkAction};
+use shared::message::{NodeReport, ReportFacts, ServiceSelection, WorkAction, WorkRequest};
+use shared::source::{ImageRef, ImageSource, Source};
 use shared::status::ApplicationStatus as S;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -97,12 +98,28 @@ async fn killed_while_verifying_it_begins_again() {
 
 #[tokio::test]
 async fn begun_again_it_is_about_the_commit_that_it_found() {
+    check_begun_again(App::deploy, |said| said.commit.map(String::from)).await;
+}
+
+#[tokio::test]
+async fn begun_again_it_is_about_the_digest_that_it_found() {
+    let of_an_image = |app: &App, stage: &Stage| {
+        let image = ImageRef::parse("registry.example/app:v1").unwrap();
+        app.deploy_of(stage, Source::Image(ImageSource { image, port: None }))
+    };
+    check_begun_again(of_an_image, |said| said.image_digest.map(String::from)).await;
+}
+
+async fn check_begun_again(
+    deploy: impl Fn(&App, &Stage) -> WorkRequest,
+    version: impl Fn(ReportFacts) -> Option<String>,
+) {
     let mut stage = Stage::new().await;
     let app = App::new();
     stage
         .machine
         .behave(|behaviour| behaviour.build = Step::Hangs);
-    let deploy = app.deploy(&stage);
+    let deploy = deploy(&app, &stage);
     stage.send(&[&deploy]).await;
     stage.until_status(app.revision_id, S::Building).await;
     stage.kill();
@@ -113,16 +130,12 @@ async fn begun_again_it_is_about_the_commit_that_it_found() {
     });
     stage.start().await;
     stage.until_finished(&deploy).await;
-    let commits: Vec<_> = stage
-        .statuses(app.revision_id)
-        .into_iter()
-        .filter_map(|said| said.facts.commit)
-        .map(|commit| commit.to_string())
-        .collect();
-    let is_the_first = |commit: &String| *commit == "a".repeat(40);
+    let said = stage.statuses(app.revision_id).into_iter();
+    let versions: Vec<_> = said.filter_map(|said| version(said.facts)).collect();
+    let is_the_first = |version: &String| version.ends_with(&"a".repeat(40));
     assert!(
-        commits.len() > 1 && commits.iter().all(is_the_first),
-        "{commits:?}"
+        versions.len() > 1 && versions.iter().all(is_the_first),
+        "{versions:?}"
     );
 }
 

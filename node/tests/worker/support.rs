@@ -422,12 +422,19 @@ impl App {
     }
 
     pub(crate) fn deploy(&self, stage: &Stage) -> WorkRequest {
-        let source = Source::GitApp(GitSource {
-            url: GitUrl::parse("https://git.example/team/app.git").unwrap(),
-            git_ref: None,
-            subdir: None,
-            poll_seconds: 0,
-        });
+        self.deploy_of(
+            stage,
+            Source::GitApp(GitSource {
+                url: GitUrl::parse("https://git.example/team/app.git").unwrap(),
+                git_ref: None,
+                subdir: None,
+                poll_seconds: 0,
+            }),
+        )
+    }
+
+    /// The same from another source.
+    pub(crate) fn deploy_of(&self, stage: &Stage, source: Source) -> WorkRequest {
         let ports = PortOffer {
             held: self.held.clone(),
             fresh: self.fresh.clone(),

@@ -13,7 +13,7 @@ use sea_orm::{ActiveValue::Set, FromQueryResult, Value};
 use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
 use shared::message::{DeployWork, PortOffer, StatusEvent, WorkAction};
 use shared::name::DeploymentName;
-use shared::source::{CommitId, Source};
+use shared::source::Source;
 use shared::status::{ApplicationStatus, Method, NodeStatus};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -140,10 +140,14 @@ impl Entry {
     fn work(&self, offers: &HashMap<RevisionId, PortOffer>, given: i64) -> DeployWork {
         // An attempt after the first is about the version that the first one found.
         let wanted = self.wanted.wanted_commit.as_deref();
-        let commit = wanted.or(self.standing.source_version.as_deref());
+        let version = wanted.or(self.standing.source_version.as_deref());
+        let source = &self.wanted.source.0;
+        let (source, commit) = version
+            .and_then(|version| source.clone().pinned(version).ok())
+            .unwrap_or_else(|| (source.clone(), None));
         DeployWork {
-            source: self.wanted.source.0.clone(),
-            commit: commit.and_then(|commit| CommitId::parse(commit).ok()),
+            source,
+            commit,
             method: self.wanted.method,
             ports: offers.get(&self.standing.id).cloned().unwrap_or_default(),
             given,

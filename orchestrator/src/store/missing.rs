@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::{AdoptWork, LeasedPort, RevisionMissing, StatusEvent, WorkAction};
 use shared::name::{NodeName, ServiceName};
-use shared::source::{CommitId, Source};
+use shared::source::{CommitId, ImageDigest, Source};
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, DesiredState, FailureReason};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -243,7 +243,7 @@ impl Taking {
             let version = known.source_version.as_deref();
             let (commit, image_digest) = match known.source.0 {
                 Source::GitApp(_) => (version.and_then(|it| CommitId::parse(it).ok()), None),
-                Source::Image(_) => (None, version.map(str::to_owned)),
+                Source::Image(_) => (None, version.and_then(|it| ImageDigest::parse(it).ok())),
             };
             let work = AdoptWork {
                 commit,

@@ -12,7 +12,7 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
 };
 use shared::id::{DeploymentId, StoreIncarnation};
-use shared::source::{CommitId, GitRef, ImageRef, Source};
+use shared::source::{CommitId, GitRef, Source};
 use shared::status::{ApplicationStatus, DesiredState, RevisionCause};
 
 /// A revision to be made.
@@ -279,16 +279,7 @@ pub(super) fn repeated(target: &revision::Model) -> Result<(Source, Option<Commi
             target.id
         ),
     };
-    let mut source = target.source.0.clone();
-    let mut commit = None;
-    match &mut source {
-        Source::GitApp(_) => commit = Some(CommitId::parse(version).map_err(lost)?),
-        Source::Image(image) => {
-            let name = image.image.as_str().split('@').next().unwrap_or_default();
-            image.image = ImageRef::parse(&format!("{name}@{version}")).map_err(lost)?;
-        }
-    }
-    Ok((source, commit))
+    target.source.0.clone().pinned(version).map_err(lost)
 }
 
 /// Locks the revisions of a deployment that are on their way for the first time; one that serves and

@@ -259,7 +259,6 @@ both! {
         hostile.detail = Some(format!("nul \0 {}", "é".repeat(20_000)));
         hostile.at = chrono::DateTime::<chrono::Utc>::MAX_UTC;
         hostile.facts.content_hash = Some("x".repeat(10_000));
-        hostile.facts.image_digest = Some("a\0b".to_owned());
         let facts = shared::message::ServiceFacts {
             name: ServiceName::app(), status: S::Running, image: "\0".repeat(1000), container: Some("\0".to_owned()), restarts: u32::MAX,
         };

@@ -1,10 +1,9 @@
 //! New revisions, going back, and giving up.
 
-use crate::stage::{Stage, commit, good_way, report};
-use orchestrator::command::{NewImageSource, NewSource};
+use crate::stage::{Stage, commit, good_way, image_deployment, report};
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::WorkAction;
-use shared::source::Source;
+use shared::source::{ImageDigest, Source};
 use shared::status::{ApplicationStatus as S, FailureReason, RevisionCause};
 use std::time::Duration;
 
@@ -155,16 +154,14 @@ both! {
 
     async fn going_back_to_an_image_names_its_digest(stage: Stage) {
         let node = stage.node("n1").await;
-        let mut input = crate::stage::git_deployment("demo");
-        input.source = NewSource { git: None, image: Some(NewImageSource { reference: "nginx:1".to_owned(), port: Some(80) }) };
-        let deployment = stage.commands.create(input).await.unwrap();
+        let deployment = stage.commands.create(image_deployment("demo", "nginx:1")).await.unwrap();
         let error = stage.commands.redeploy(deployment.id, Some("main".to_owned())).await.unwrap_err();
         assert_eq!(error.code(), "INVALID_INPUT");
         for digit in ["a", "b"] {
             stage.dispatch_all(&node).await;
             let work = stage.published().await.remove(0);
             let mut reports = good_way(&work, &node);
-            (reports[1].facts.commit, reports[1].facts.image_digest) = (None, Some(format!("sha256:{}", digit.repeat(64))));
+            (reports[1].facts.commit, reports[1].facts.image_digest) = (None, Some(ImageDigest::parse(&format!("sha256:{}", digit.repeat(64))).unwrap()));
             stage.store.reports_apply(&reports).await.unwrap();
             if digit == "a" {
                 stage.commands.redeploy(deployment.id, None).await.unwrap();

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use futures::FutureExt;
-use orchestrator::command::{CreateDeployment, NewGitSource, NewSource};
+use orchestrator::command::{CreateDeployment, NewGitSource, NewImageSource, NewSource};
 use orchestrator::event::{EventSink, RecordedEvents, Wake};
 use orchestrator::settings::GitPolicy;
 use orchestrator::store::{Assignment, Store, WorkAnswers};
@@ -317,6 +317,20 @@ pub(crate) fn git_deployment(name: &str) -> CreateDeployment {
             image: None,
         },
         ..Default::default()
+    }
+}
+
+pub(crate) fn image_deployment(name: &str, image: &str) -> CreateDeployment {
+    let image = NewImageSource {
+        reference: image.to_owned(),
+        port: Some(80),
+    };
+    CreateDeployment {
+        source: NewSource {
+            git: None,
+            image: Some(image),
+        },
+        ..git_deployment(name)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Leases of work: what nobody is at is given out again, a bounded number of times.
 
 use crate::moves::{give, lose, run};
-use crate::stage::{Stage, report};
+use crate::stage::{Stage, commit, deploy_work, good_way, image_deployment, report};
 use orchestrator::view::NodeView;
 use shared::message::{Holds, WorkReceipt, WorkRefused, WorkRequest};
+use shared::source::{ImageDigest, Source};
 use shared::status::{ApplicationStatus as S, FailureReason};
 
 /// As if every lease had ended long ago.
@@ -52,6 +53,40 @@ both! {
         let again = give(stage, id, &other).await;
         assert_eq!((again.revision_id, again.epoch), (work.revision_id, 2));
         assert_eq!(stage.store.reports_apply(&[report(&work, &node, 1, S::Running)]).await.unwrap().ignored.stale_epoch, 1);
+    }
+
+    async fn another_attempt_is_about_the_version_that_the_first_found(stage: Stage) {
+        let node = stage.node("n1").await;
+        let digest = ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
+        stage.commands.create(image_deployment("image", "nginx:1")).await.unwrap();
+        stage.create("git").await;
+        stage.dispatch_all(&node).await;
+        let reports: Vec<_> = stage
+            .published()
+            .await
+            .iter()
+            .flat_map(|work| {
+                let mut reports = good_way(work, &node);
+                if work.deployment_name.as_str() == "image" {
+                    (reports[1].facts.commit, reports[1].facts.image_digest) = (None, Some(digest.clone()));
+                }
+                reports.truncate(2);
+                reports
+            })
+            .collect();
+        stage.store.reports_apply(&reports).await.unwrap();
+        end_leases(stage).await;
+        assert_eq!(expire(stage).await, [S::Requested, S::Requested]);
+        stage.dispatch_all(&node).await;
+        let again = stage.published().await;
+        assert_eq!(again.len(), 2);
+        for work in &again {
+            let work = deploy_work(work);
+            match &work.source {
+                Source::Image(source) => assert_eq!(source.image.as_str(), format!("nginx:1@{digest}")),
+                Source::GitApp(_) => assert_eq!(work.commit, Some(commit('1'))),
+            }
+        }
     }
 
     async fn what_a_node_never_takes_is_given_out_again(stage: Stage) {

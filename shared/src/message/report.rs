@@ -2,7 +2,7 @@
 
 use crate::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use crate::name::{NodeName, ServiceName};
-use crate::source::CommitId;
+use crate::source::{CommitId, ImageDigest};
 use crate::spec::DeploymentSpec;
 use crate::status::{ApplicationStatus, FailureReason};
 use chrono::{DateTime, Utc};
@@ -140,7 +140,7 @@ pub struct ReportFacts {
     pub commit: Option<CommitId>,
     /// The digest of the image that was pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_digest: Option<String>,
+    pub image_digest: Option<ImageDigest>,
     /// SHA-256 of everything that decides what runs, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_hash: Option<String>,

@@ -3,7 +3,7 @@
 use super::Assignments;
 use crate::id::{DeploymentId, RevisionId, StoreIncarnation, WorkId};
 use crate::name::{DeploymentName, ServiceName};
-use crate::source::{CommitId, Source};
+use crate::source::{CommitId, ImageDigest, Source};
 use crate::spec::DeploymentSpec;
 use crate::status::Method;
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,7 @@ pub struct AdoptWork {
     pub commit: Option<CommitId>,
     /// The digest of the image that was pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_digest: Option<String>,
+    pub image_digest: Option<ImageDigest>,
     /// SHA-256 of everything that decides what runs, in hexadecimal.
     pub content_hash: String,
     /// What runs.

@@ -86,29 +86,18 @@ const IMAGE: &str =
 
 fn image(text: &str) -> Result<(), SourceTextError> {
     let refused = || refuse("image reference", text, IMAGE);
-    if text.is_empty() || text.len() > 512 || text.starts_with(['-', '/', '.']) {
+    if text.is_empty() || text.starts_with(['-', '/', '.']) {
         return Err(refused());
     }
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
+    let (rest, found) = match text.split_once('@') {
+        Some((rest, found)) => (rest, Some(found)),
         None => (text, None),
     };
-    if let Some(digest) = digest {
-        let hex = digest.strip_prefix("sha256:").ok_or_else(refused)?;
-        if hex.len() != 64
-            || !hex
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-        {
-            return Err(refused());
-        }
+    // A digest can always be added.
+    if rest.len() > 440 || found.is_some_and(|found| digest(found).is_err()) {
+        return Err(refused());
     }
-    // A colon after the last slash starts the tag; one before it, the registry's port.
-    let last = rest.rsplit('/').next().unwrap_or(rest);
-    let (path, tag) = match last.split_once(':') {
-        Some((_, tag)) => (&rest[..rest.len() - tag.len() - 1], Some(tag)),
-        None => (rest, None),
-    };
+    let (path, tag) = split_tag(rest);
     if let Some(tag) = tag {
         let inside = tag
             .bytes()
@@ -134,6 +123,24 @@ fn image(text: &str) -> Result<(), SourceTextError> {
         }
     }
     Ok(())
+}
+
+/// A colon after the last slash starts the tag; one before it, the registry's port.
+fn split_tag(text: &str) -> (&str, Option<&str>) {
+    let last = text.rsplit('/').next().unwrap_or(text);
+    match last.split_once(':') {
+        Some((_, tag)) => (&text[..text.len() - tag.len() - 1], Some(tag)),
+        None => (text, None),
+    }
+}
+
+const DIGEST: &str = "`sha256:` and 64 lower-case hexadecimal digits";
+
+fn digest(text: &str) -> Result<(), SourceTextError> {
+    match text.strip_prefix("sha256:") {
+        Some(hex) if hex.len() == 64 && commit(hex).is_ok() => Ok(()),
+        _ => Err(refuse("digest", text, DIGEST)),
+    }
 }
 
 macro_rules! texts {
@@ -200,6 +207,33 @@ texts! {
     RepoPath, repo_path;
     /// An image reference: `[registry/]name[:tag][@digest]`.
     ImageRef, image;
+    /// The digest of an image in a registry, or the id of one that only an engine has.
+    ImageDigest, digest;
+}
+
+impl ImageRef {
+    /// This very image of the name, whatever its tag leads to.
+    #[must_use]
+    pub fn at(&self, digest: &ImageDigest) -> Self {
+        Self(format!("{}@{digest}", self.without_digest()))
+    }
+
+    /// The digest that it names.
+    #[must_use]
+    pub fn digest(&self) -> Option<ImageDigest> {
+        let (_, digest) = self.0.split_once('@')?;
+        Some(ImageDigest(digest.to_owned()))
+    }
+
+    /// Where it is kept: `[registry/]name`.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        split_tag(self.without_digest()).0
+    }
+
+    fn without_digest(&self) -> &str {
+        self.0.split('@').next().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +319,34 @@ mod tests {
             "a:$(x)",
         ] {
             assert!(ImageRef::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_pinned_to_a_digest() {
+        let digest = |digit: &str| ImageDigest::parse(&format!("sha256:{}", digit.repeat(64)));
+        let (one, other) = (digest("a").unwrap(), digest("b").unwrap());
+        for name in ["localhost:5000/app", "localhost:5000/app:v1"] {
+            let image = ImageRef::parse(name).unwrap();
+            assert_eq!(
+                (image.digest(), image.repository()),
+                (None, "localhost:5000/app")
+            );
+            let pinned = image.at(&one);
+            assert_eq!(
+                ImageRef::parse(&format!("{name}@{one}")),
+                Ok(pinned.clone())
+            );
+            assert_eq!(
+                (pinned.digest(), pinned.repository()),
+                (Some(one.clone()), "localhost:5000/app")
+            );
+            assert_eq!(pinned.at(&other), image.at(&other));
+        }
+        let longest = ImageRef::parse(&"a".repeat(440)).unwrap();
+        assert!(ImageRef::parse(longest.at(&one).as_str()).is_ok());
+        for text in ["", "sha256:", "sha256:AB", &"a".repeat(64), "md5:1"] {
+            assert!(ImageDigest::parse(text).is_err(), "{text:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-fn docker(arguments: &[&str]) -> String {
+pub(crate) fn docker(arguments: &[&str]) -> String {
     docker_at(None, arguments)
 }
 
@@ -30,6 +30,11 @@ fn lines(text: &str) -> Vec<String> {
         .filter(|line| !line.is_empty())
         .map(str::to_owned)
         .collect()
+}
+
+/// Removes an image by one of its names; one that a container uses loses the name only.
+pub fn forget_image(image: &str) {
+    docker(&["rmi", "--force", image]);
 }
 
 /// The ids of every container of a deployment, running or not.

@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod registry;
 pub mod services;
 pub mod ssh_server;
 pub mod tls;

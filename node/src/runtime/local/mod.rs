@@ -186,7 +186,7 @@ impl Runtime for LocalRuntime {
         cancel: &CancellationToken,
     ) -> Result<ImageFacts, StepError> {
         // The fetch of an image source has pulled it a moment ago.
-        if let Ok(Some(known)) = self.engine.image(image.as_str()).await {
+        if let Ok(Some(known)) = self.known_image(image).await {
             return Ok(image_facts(known));
         }
         self.pulled(image, log, cancel).await.map(image_facts)

@@ -8,7 +8,7 @@ use crate::log_sink::LogSink;
 use crate::runtime::{BuildJob, FetchJob, ImageFacts, Resolved, RuntimeError, StepError, Tree};
 use async_trait::async_trait;
 use shared::name::{NodeName, ServiceName};
-use shared::source::{GitSource, ImageRef, ImageSource};
+use shared::source::{GitSource, ImageDigest, ImageRef, ImageSource};
 use shared::spec::{About, DeploymentSpec, HealthSpec, ImageSpec, Resources, ServiceSpec};
 use shared::status::{FailureReason, Method};
 use std::collections::BTreeMap;
@@ -70,23 +70,34 @@ impl LocalRuntime {
         job: FetchJob<'_>,
     ) -> Result<Box<dyn Tree>, StepError> {
         let image = self.pulled(&source.image, job.log, job.cancel).await?;
+        let digest = digest(&image, &source.image);
+        // Its tag may lead elsewhere from now on.
+        let pinned = digest
+            .as_ref()
+            .map_or_else(|| source.image.clone(), |digest| source.image.at(digest));
         let ports = source
             .port
             .map_or_else(|| image.exposed.clone(), |port| vec![port]);
         let resolved = Resolved {
             commit: None,
-            image_digest: Some(
-                image
-                    .digests
-                    .first()
-                    .cloned()
-                    .unwrap_or_else(|| image.id.clone()),
-            ),
+            image_digest: digest,
             content_hash: image.id.trim_start_matches("sha256:").to_owned(),
-            spec: spec_of_image(&source.image, ports),
+            spec: spec_of_image(&pinned, ports),
             warnings: Vec::new(),
         };
         Ok(Box::new(ImageTree { resolved }))
+    }
+
+    /// The image that the engine has under this name, or by the id that is its digest.
+    pub(super) async fn known_image(
+        &self,
+        image: &ImageRef,
+    ) -> Result<Option<docker::ImageInfo>, EngineError> {
+        let named = self.engine.image(image.as_str()).await?;
+        match (named, image.digest()) {
+            (None, Some(digest)) => self.engine.image(digest.as_str()).await,
+            (named, _) => Ok(named),
+        }
     }
 
     pub(super) async fn pulled(
@@ -95,6 +106,11 @@ impl LocalRuntime {
         log: &LogSink,
         cancel: &CancellationToken,
     ) -> Result<docker::ImageInfo, StepError> {
+        if image.digest().is_some()
+            && let Ok(Some(known)) = self.known_image(image).await
+        {
+            return Ok(known);
+        }
         let pulled = self.engine.image_pull(image, PULL_LIMIT, log, cancel).await;
         let error = match pulled {
             Ok(image) => return Ok(image),
@@ -105,7 +121,7 @@ impl LocalRuntime {
             Err(error) => error,
         };
         // A registry that cannot be reached is no obstacle to what is here already.
-        match self.engine.image(image.as_str()).await {
+        match self.known_image(image).await {
             Ok(Some(known)) => {
                 log.system(format!("{error}; using the image that the engine has"));
                 Ok(known)
@@ -117,6 +133,22 @@ impl LocalRuntime {
             Err(error) => Err(RuntimeError::from(error).while_starting()),
         }
     }
+}
+
+/// Which image that is: its digest in the registry that it was asked of, or the engine's own id where
+/// no registry is known to have it.
+fn digest(image: &docker::ImageInfo, asked: &ImageRef) -> Option<ImageDigest> {
+    // The engine leaves out what a name has by default.
+    fn familiar(repository: &str) -> &str {
+        let name = repository.strip_prefix("docker.io/").unwrap_or(repository);
+        name.strip_prefix("library/").unwrap_or(name)
+    }
+    let known = image.digests.iter().filter_map(|it| it.split_once('@'));
+    let found = known
+        .filter(|(repository, _)| familiar(repository) == familiar(asked.repository()))
+        .map(|(_, digest)| digest)
+        .next();
+    ImageDigest::parse(found.unwrap_or(&image.id)).ok()
 }
 
 /// A repository that was fetched.

@@ -10,7 +10,7 @@ use crate::runtime::{
 };
 use async_trait::async_trait;
 use shared::id::DeploymentId;
-use shared::source::{CommitId, GitUrl, ImageRef};
+use shared::source::{CommitId, GitUrl, ImageDigest, ImageRef, Source};
 use shared::status::LogStream;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -51,11 +51,21 @@ impl Runtime for SimulatedRuntime {
             machine.behaviour.clone()
         };
         step(behaviour.fetch, job.cancel).await?;
-        // Contents of one hexadecimal digit are commits of their own.
-        let head = CommitId::parse(&behaviour.content.repeat(40));
+        // Contents of one hexadecimal digit are versions of their own.
+        let content = &behaviour.content;
+        let (commit, image_digest) = match job.source {
+            Source::GitApp(_) => {
+                let head = CommitId::parse(&content.repeat(40)).ok();
+                (job.commit.cloned().or(head), None)
+            }
+            Source::Image(source) => {
+                let newest = ImageDigest::parse(&format!("sha256:{}", content.repeat(64))).ok();
+                (None, source.image.digest().or(newest))
+            }
+        };
         let resolved = Resolved {
-            commit: job.commit.cloned().or(head.ok()),
-            image_digest: None,
+            commit,
+            image_digest,
             content_hash: format!("{:0<64}", behaviour.content),
             spec: spec(behaviour.health),
             warnings: vec!["a warning".to_owned()],

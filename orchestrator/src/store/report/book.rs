@@ -276,8 +276,8 @@ impl Book {
     fn learn(&mut self, standing: &mut Standing, facts: ReportFacts) {
         if let Some(commit) = facts.commit {
             standing.source_version = Some(commit.to_string());
-        } else if let Some(digest) = facts.image_digest.filter(|digest| is_plain(digest, 128)) {
-            standing.source_version = Some(digest);
+        } else if let Some(digest) = facts.image_digest {
+            standing.source_version = Some(digest.to_string());
         }
         if let Some(hash) = facts.content_hash.filter(|hash| is_plain(hash, 64)) {
             standing.content_hash = Some(hash);
