@@ -13,9 +13,10 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use std::sync::Arc;
 
 /// A request in a body.
-pub(super) async fn post(State(app): State<App>, request: Request) -> Response {
+pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     answer(&parts.headers, async |media| {
         let caller = app
@@ -39,7 +40,7 @@ pub(super) async fn post(State(app): State<App>, request: Request) -> Response {
 }
 
 /// A query in the URL, or the upgrade to a WebSocket.
-pub(super) async fn get(State(app): State<App>, request: Request) -> Response {
+pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     if crate::ws::is_upgrade(&parts.headers) {
         return crate::ws::upgrade(&app, &mut parts).await;

@@ -12,10 +12,10 @@ use crate::auth::AdminToken;
 use crate::guard::DocumentLimits;
 use crate::metrics::Metrics;
 use crate::ws::{WebSocketLimits, WebSockets};
-use ::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use ::http::{HeaderValue, Method, StatusCode, header};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::get;
 use orchestrator::Orchestrator;
@@ -23,7 +23,6 @@ use probe::Readiness;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 
 pub(crate) use media::Media;
 pub(crate) use reply::{error as error_reply, unauthenticated as unauthenticated_reply};
@@ -37,8 +36,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a query or mutation may take.
 const EXECUTE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What every handler needs; cloned per request.
-#[derive(Clone)]
+/// What every handler needs.
 pub(crate) struct App {
     pub(crate) api: Api,
     pub(crate) token: Arc<AdminToken>,
@@ -68,6 +66,7 @@ impl App {
 
 /// Everything that is served.
 pub(crate) fn router(app: App) -> Router {
+    let app = Arc::new(app);
     // Without a token: whether the process is alive, and a page that asks for one.
     let open = Router::new()
         .route("/healthz", get(probe::alive))
@@ -88,27 +87,38 @@ pub(crate) fn router(app: App) -> Router {
         .merge(graphql)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(from_fn(declared_size))
-        .layer(from_fn(count))
-        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(set(header::X_FRAME_OPTIONS, "DENY"))
-        .layer(set(header::REFERRER_POLICY, "no-referrer"))
-        .layer(set(header::CACHE_CONTROL, "no-store"))
-        .layer(set(
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
+        // One stack: each `layer` of its own would wrap every route once more, for every request.
+        .layer((
+            CatchPanicLayer::custom(panicked),
+            map_response(guard_headers),
+            from_fn(count),
+            from_fn(declared_size),
         ))
-        .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }
 
-/// A header of every answer that does not say it differently.
-fn set(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+/// Headers of every answer that does not say them differently.
+async fn guard_headers(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ] {
+        let headers = response.headers_mut();
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Lets only those through who bring the token.
-async fn signed_in(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn signed_in(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.token.check_headers(request.headers()) {
         Ok(_) => next.run(request).await,
         Err(unknown) => reply::unauthenticated(media::Media::Json, unknown),

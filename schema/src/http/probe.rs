@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use orchestrator::{Health, Orchestrator};
 use serde::Serialize;
 use shared::bus::BusHealth;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -58,7 +59,7 @@ struct Ready {
 }
 
 /// Database and bus answer; 503 with the reasons when they do not.
-pub(super) async fn ready(State(app): State<App>) -> Response {
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let health = app.readiness.health().await;
     let ready = health.is_ready();
     let up = || "up".to_owned();
@@ -84,7 +85,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
 }
 
 /// The figures of this process.
-pub(super) async fn metrics(State(app): State<App>) -> Response {
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     (
         [(
             header::CONTENT_TYPE,
