@@ -74,6 +74,25 @@ pub(crate) fn logging(command: &mut Command, log: &Path) {
         .stderr(file);
 }
 
+/// A process that ends with whoever holds this.
+pub(crate) struct Daemon(Child);
+
+impl Daemon {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let child = command.spawn();
+        Self(child.unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody to tell.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Sends a signal to a process; one that is gone is fine.
 pub(crate) fn signal(pid: u32, signal: &str) {
     let sent = Command::new("kill")

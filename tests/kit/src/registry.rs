@@ -1,24 +1,17 @@
 //! Debian's own image registry, on a free port: what `docker push` and `docker pull` speak to. On the
 //! loopback the engine asks for no certificate.
 
+use crate::daemon::Daemon;
 use crate::docker::docker;
 use crate::fixture::DOCKERFILE;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A registry, empty at first.
 pub struct Registry {
     directory: tempfile::TempDir,
     port: u16,
-    child: Child,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // It may have ended by itself; there is nobody to tell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _process: Daemon,
 }
 
 impl Registry {
@@ -33,17 +26,13 @@ impl Registry {
         );
         let file = directory.path().join("config.yml");
         std::fs::write(&file, config).expect("a file");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry runs");
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&file);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Self {
+            _process: Daemon::start(&mut command),
             directory,
             port,
-            child,
         };
         let client = crate::client(Duration::from_secs(1));
         let url = format!("http://127.0.0.1:{port}/v2/");

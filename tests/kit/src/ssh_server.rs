@@ -1,22 +1,15 @@
 //! OpenSSH's own server, on a free port, with keys of its own: what a forge speaks.
 
+use crate::daemon::Daemon;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A server that lets its one client key in.
 pub struct SshServer {
     directory: tempfile::TempDir,
     port: u16,
-    child: Child,
-}
-
-impl Drop for SshServer {
-    fn drop(&mut self) {
-        // It may have ended by itself; there is nobody to tell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _process: Daemon,
 }
 
 impl SshServer {
@@ -39,16 +32,13 @@ impl SshServer {
         // Where sshd drops its rights; Debian makes it when the service is started.
         std::fs::create_dir_all("/run/sshd").expect("a directory");
         // It insists on being called by its whole path.
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(at("config"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("sshd runs");
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.args(["-D", "-e", "-f"]).arg(at("config"));
+        command.stderr(Stdio::null());
         let server = Self {
+            _process: Daemon::start(&mut command),
             directory,
             port,
-            child,
         };
         crate::eventually("the SSH server listens", || async {
             let connect = tokio::net::TcpStream::connect(("127.0.0.1", port));
