@@ -248,8 +248,7 @@ async fn stopped_on_request_stays_stopped() {
     let app = App::new();
     app.runs(&stage).await;
     let stop = app.work(&stage, WorkAction::Stop(ServiceSelection::default()));
-    stage.send(&[&stop]).await;
-    stage.until_finished(&stop).await;
+    stage.does(&stop).await;
     stage.kill();
     stage.start().await;
     stage

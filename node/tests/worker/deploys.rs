@@ -29,8 +29,7 @@ async fn each_step_is_said_once_and_in_order() {
     let stage = Stage::new().await;
     let app = App::new();
     let deploy = app.deploy(&stage);
-    stage.send(&[&deploy]).await;
-    stage.until_finished(&deploy).await;
+    stage.does(&deploy).await;
 
     let statuses = stage.statuses(app.revision_id);
     assert_eq!(

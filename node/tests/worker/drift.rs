@@ -67,8 +67,7 @@ async fn what_is_stopped_on_request_and_started_by_hand_is_stopped_again() {
     let app = App::new();
     app.runs(&stage).await;
     let stop = app.work(&stage, WorkAction::Stop(ServiceSelection::default()));
-    stage.send(&[&stop]).await;
-    stage.until_finished(&stop).await;
+    stage.does(&stop).await;
     stage.stop().await;
     let container = stage.machine.containers().remove(0).facts.id;
     stage.machine.start(&container).await.unwrap();
@@ -132,8 +131,7 @@ async fn a_cancel_of_a_newer_attempt_takes_down_the_older_one_that_serves() {
     let app = App::new();
     app.runs(&stage).await;
     let same = app.work(&stage, WorkAction::Cancel);
-    stage.send(&[&same]).await;
-    stage.until_finished(&same).await;
+    stage.does(&same).await;
     assert_eq!(
         stage.machine.containers().len(),
         1,
@@ -143,8 +141,7 @@ async fn a_cancel_of_a_newer_attempt_takes_down_the_older_one_that_serves() {
         epoch: 2,
         ..app.work(&stage, WorkAction::Cancel)
     };
-    stage.send(&[&newer]).await;
-    stage.until_finished(&newer).await;
+    stage.does(&newer).await;
     assert_eq!(stage.words(app.revision_id).last(), Some(&S::Cancelled));
     assert!(stage.machine.containers().is_empty() && stage.machine.routes().is_empty());
 }

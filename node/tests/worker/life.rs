@@ -27,8 +27,7 @@ async fn stopped_it_refuses_and_started_it_answers_on_the_same_port() {
     assert!(!stage.machine.containers()[0].state.running);
 
     let start = app.work(&stage, WorkAction::Start(all()));
-    stage.send(&[&start]).await;
-    stage.until_finished(&start).await;
+    stage.does(&start).await;
     let words = stage.words(app.revision_id);
     assert_eq!(
         words[words.len() - 4..],
@@ -43,8 +42,7 @@ async fn a_restart_goes_through_starting_and_verifying() {
     let app = App::new();
     app.runs(&stage).await;
     let restart = app.work(&stage, WorkAction::Restart(all()));
-    stage.send(&[&restart]).await;
-    stage.until_finished(&restart).await;
+    stage.does(&restart).await;
     let words = stage.words(app.revision_id);
     assert_eq!(
         words[words.len() - 3..],
@@ -62,8 +60,7 @@ async fn a_restart_of_what_was_replaced_meanwhile_says_nothing_of_it() {
     new.runs(&stage).await;
     let before = stage.words(old.revision_id);
     let restart = old.work(&stage, WorkAction::Restart(all()));
-    stage.send(&[&restart]).await;
-    stage.until_finished(&restart).await;
+    stage.does(&restart).await;
     // That the new one runs is what ends the old one; it did not fail.
     assert_eq!(stage.words(old.revision_id), before);
 }
@@ -75,13 +72,11 @@ async fn starting_what_was_removed_by_hand_makes_it_again() {
     let app = App::new();
     app.runs(&stage).await;
     let stop = app.work(&stage, WorkAction::Stop(all()));
-    stage.send(&[&stop]).await;
-    stage.until_finished(&stop).await;
+    stage.does(&stop).await;
     let container = stage.machine.containers().remove(0);
     stage.machine.remove(&container.facts.id).await.unwrap();
     let start = app.work(&stage, WorkAction::Start(all()));
-    stage.send(&[&start]).await;
-    stage.until_finished(&start).await;
+    stage.does(&start).await;
     assert_eq!(stage.machine.containers()[0].address, container.address);
     assert_eq!(stage.machine.routes()[0].address, container.address);
 }

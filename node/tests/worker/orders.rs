@@ -135,8 +135,7 @@ async fn reports_go_on_above_what_the_orchestrator_has() {
         last_report_seq: 7,
         ..app.deploy(&stage)
     };
-    stage.send(&[&deploy]).await;
-    stage.until_finished(&deploy).await;
+    stage.does(&deploy).await;
     assert_eq!(
         stage
             .statuses(app.revision_id)
@@ -221,8 +220,7 @@ async fn a_cancel_that_comes_too_late_changes_nothing() {
     let app = App::new();
     app.runs(&stage).await;
     let cancel = app.work(&stage, WorkAction::Cancel);
-    stage.send(&[&cancel]).await;
-    stage.until_finished(&cancel).await;
+    stage.does(&cancel).await;
     assert_eq!(stage.words(app.revision_id).last(), Some(&S::Running));
     assert_eq!(stage.machine.containers().len(), 1);
 }
@@ -306,8 +304,7 @@ async fn a_repository_is_kept_while_another_deployment_uses_it() {
     one.runs(&stage).await;
     two.runs(&stage).await;
     let destroy = one.work(&stage, WorkAction::Destroy { volumes: false });
-    stage.send(&[&destroy]).await;
-    stage.until_finished(&destroy).await;
+    stage.does(&destroy).await;
     assert!(
         !stage
             .machine
@@ -327,8 +324,7 @@ async fn what_this_node_never_had_is_destroyed_too() {
     let app = App::new();
     for _ in 0..2 {
         let destroy = app.work(&stage, WorkAction::Destroy { volumes: true });
-        stage.send(&[&destroy]).await;
-        stage.until_finished(&destroy).await;
+        stage.does(&destroy).await;
     }
     assert_eq!(stage.words(app.revision_id).first(), Some(&S::Destroyed));
 }
@@ -372,11 +368,9 @@ async fn a_store_that_was_replaced_may_have_what_was_destroyed() {
     let app = App::new();
     app.runs(&stage).await;
     let destroy = app.work(&stage, WorkAction::Destroy { volumes: false });
-    stage.send(&[&destroy]).await;
-    stage.until_finished(&destroy).await;
+    stage.does(&destroy).await;
     stage.store = StoreIncarnation::new();
     let again = app.deploy(&stage);
-    stage.send(&[&again]).await;
-    stage.until_finished(&again).await;
+    stage.does(&again).await;
     assert_eq!(stage.words(app.revision_id).last(), Some(&S::Running));
 }

@@ -48,6 +48,15 @@ fn adopt(stage: &Stage, app: &App, running: &StatusReport, given: i64) -> WorkRe
     }
 }
 
+/// A node that lost its journal while this ran, not started again, and what it had said of it.
+async fn without_journal(app: &App) -> (Stage, StatusReport) {
+    let mut stage = Stage::new().await;
+    app.runs(&stage).await;
+    let running = stage.until_status(app.revision_id, S::Running).await;
+    stage.lose_journal().await;
+    (stage, running)
+}
+
 #[tokio::test]
 async fn what_a_picture_does_not_name_goes_but_what_came_later_stays() {
     let stage = Stage::new().await;
@@ -171,8 +180,7 @@ async fn a_lost_journal_costs_no_container() {
     assert_eq!(stage.missing(), [(app.revision_id, true)]);
 
     let adopt = adopt(&stage, &app, &running, 2);
-    stage.send(&[&adopt]).await;
-    stage.until_finished(&adopt).await;
+    stage.does(&adopt).await;
     assert_eq!(stage.machine.containers(), containers);
     assert_eq!(stage.machine.routes(), routes);
     let said = stage.statuses(app.revision_id).pop().unwrap();
@@ -187,18 +195,14 @@ async fn a_lost_journal_costs_no_container() {
 
 #[tokio::test]
 async fn what_stood_still_and_is_taken_up_to_run_says_that_it_starts() {
-    let mut stage = Stage::new().await;
     let app = placed(1);
-    app.runs(&stage).await;
-    let running = stage.until_status(app.revision_id, S::Running).await;
+    let (mut stage, running) = without_journal(&app).await;
     let container = stage.machine.containers().remove(0).facts.id;
-    stage.lose_journal().await;
     let at_once = std::time::Duration::ZERO;
     stage.machine.stop(&container, at_once).await.unwrap();
     stage.start().await;
     let order = adopt(&stage, &app, &running, 2);
-    stage.send(&[&order]).await;
-    stage.until_finished(&order).await;
+    stage.does(&order).await;
     assert!(stage.machine.containers()[0].state.running);
     let said: Vec<S> = stage
         .statuses(app.revision_id)
@@ -211,11 +215,8 @@ async fn what_stood_still_and_is_taken_up_to_run_says_that_it_starts() {
 
 #[tokio::test]
 async fn an_order_to_take_up_what_was_replaced_meanwhile_changes_nothing() {
-    let mut stage = Stage::new().await;
     let first = placed(1);
-    first.runs(&stage).await;
-    let running = stage.until_status(first.revision_id, S::Running).await;
-    stage.lose_journal().await;
+    let (mut stage, running) = without_journal(&first).await;
     stage.start().await;
     let second = App {
         given: 2,
@@ -228,38 +229,29 @@ async fn an_order_to_take_up_what_was_replaced_meanwhile_changes_nothing() {
     };
     let containers = stage.until("the first is gone", only_the_second).await;
     let late = adopt(&stage, &first, &running, 3);
-    stage.send(&[&late]).await;
-    stage.until_finished(&late).await;
+    stage.does(&late).await;
     assert_eq!(stage.machine.containers(), containers);
 }
 
 #[tokio::test]
 async fn a_cancel_that_came_too_late_for_a_lost_journal_removes_nothing() {
-    let mut stage = Stage::new().await;
     let app = placed(1);
-    app.runs(&stage).await;
-    let running = stage.until_status(app.revision_id, S::Running).await;
+    let (mut stage, running) = without_journal(&app).await;
     let containers = stage.machine.containers();
-    stage.lose_journal().await;
     stage.start().await;
     let cancel = app.work(&stage, WorkAction::Cancel);
-    stage.send(&[&cancel]).await;
-    stage.until_finished(&cancel).await;
+    stage.does(&cancel).await;
     let order = adopt(&stage, &app, &running, 2);
-    stage.send(&[&order]).await;
-    stage.until_finished(&order).await;
+    stage.does(&order).await;
     assert_eq!(stage.machine.containers(), containers);
     assert_eq!(stage.words(app.revision_id).last(), Some(&S::Running));
 }
 
 #[tokio::test]
 async fn a_node_that_is_killed_while_it_adopts_goes_on() {
-    let mut stage = Stage::new().await;
     let app = placed(1);
-    app.runs(&stage).await;
-    let running = stage.until_status(app.revision_id, S::Running).await;
+    let (mut stage, running) = without_journal(&app).await;
     let containers = stage.machine.containers();
-    stage.lose_journal().await;
     stage.start().await;
     stage.machine.engine_is_away(true);
     let adopt = adopt(&stage, &app, &running, 2);
@@ -279,19 +271,15 @@ async fn a_node_that_is_killed_while_it_adopts_goes_on() {
 
 #[tokio::test]
 async fn what_is_gone_is_made_again_from_its_image_or_refused() {
-    let mut stage = Stage::new().await;
     let app = placed(1);
-    app.runs(&stage).await;
-    let running = stage.until_status(app.revision_id, S::Running).await;
-    stage.lose_journal().await;
+    let (mut stage, running) = without_journal(&app).await;
     let first = stage.machine.containers().remove(0).facts.id;
     stage.machine.remove(&first).await.unwrap();
     stage.start().await;
     stage.tell_and_wait(1, &[app.assigned(S::Running)]).await;
     assert_eq!(stage.missing(), [(app.revision_id, false)]);
     let order = adopt(&stage, &app, &running, 2);
-    stage.send(&[&order]).await;
-    stage.until_finished(&order).await;
+    stage.does(&order).await;
     let made = stage.machine.containers().remove(0);
     assert!(made.state.running && made.facts.id != first, "{made:?}");
 
@@ -379,8 +367,7 @@ async fn a_failure_whose_report_was_lost_is_said_again_with_its_reason() {
     });
     let app = placed(1);
     let deploy = app.deploy(&stage);
-    stage.send(&[&deploy]).await;
-    stage.until_finished(&deploy).await;
+    stage.does(&deploy).await;
     stage.kill();
     stage.start().await;
     stage.tell_and_wait(1, &[app.assigned(S::Building)]).await;

@@ -332,6 +332,12 @@ impl Stage {
         .await
     }
 
+    /// Sends work and waits until it came to its end.
+    pub(crate) async fn does(&self, request: &WorkRequest) {
+        self.send(&[request]).await;
+        self.until_finished(request).await;
+    }
+
     pub(crate) async fn until_finished(&self, request: &WorkRequest) {
         self.until("work is finished", |stage| {
             let is_it = |report: &NodeReport| matches!(report, NodeReport::Finished(receipt) if receipt.work_id == request.id);
