@@ -1,11 +1,9 @@
 //! `longshore dead-letter drop`.
 
-use crate::client::access::ServerArgs;
+use super::dead_letter::{self, DeadLetterArgs};
 use crate::client::document::Document;
-use crate::client::model::{DeadLetter, Only};
 use crate::exit::{Exit, Failure};
 use crate::output;
-use serde_json::json;
 
 /// Forget a message that nobody could handle.
 #[derive(Clone, Debug, clap::Args)]
@@ -13,22 +11,13 @@ use serde_json::json;
 Example:
   longshore dead-letter drop 019ab3c1-5f1e-7c54-9d3e-2f4a8f0f6b11")]
 pub(crate) struct Arguments {
-    /// Its id.
-    #[arg(value_name = "ID")]
-    id: String,
     #[command(flatten)]
-    server: ServerArgs,
+    letter: DeadLetterArgs,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let client = super::connect(&arguments.server)?;
-    let letter: Only<DeadLetter> = client
-        .ask(Document::DropDeadLetter, json!({ "id": arguments.id }))
-        .await?;
-    let sentence = format!(
-        "a message of {} was forgotten",
-        output::line(&letter.0.queue)
-    );
-    super::tell(arguments.server.output, &letter.0, &sentence)?;
+    let letter = dead_letter::ask(Document::DropDeadLetter, &arguments.letter).await?;
+    let sentence = format!("a message of {} was forgotten", output::line(&letter.queue));
+    super::tell(arguments.letter.server.output, &letter, &sentence)?;
     Ok(Exit::Done)
 }

@@ -1,11 +1,10 @@
 //! `longshore dead-letter show`.
 
-use crate::client::access::ServerArgs;
+use super::dead_letter::{self, DeadLetterArgs};
 use crate::client::document::Document;
-use crate::client::model::{DeadLetter, Only};
+use crate::client::model::DeadLetter;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
-use serde_json::json;
 use std::io;
 
 /// Show a message that nobody could handle, with its body.
@@ -14,21 +13,15 @@ use std::io;
 Example:
   longshore dead-letter show 019ab3c1-5f1e-7c54-9d3e-2f4a8f0f6b11")]
 pub(crate) struct Arguments {
-    /// Its id.
-    #[arg(value_name = "ID")]
-    id: String,
     #[command(flatten)]
-    server: ServerArgs,
+    letter: DeadLetterArgs,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let client = super::connect(&arguments.server)?;
-    let letter: Only<DeadLetter> = client
-        .ask(Document::DeadLetter, json!({ "id": arguments.id }))
-        .await?;
-    match arguments.server.output {
-        Format::Json => output::print_json(&letter.0)?,
-        Format::Text => describe(&letter.0)?,
+    let letter = dead_letter::ask(Document::DeadLetter, &arguments.letter).await?;
+    match arguments.letter.server.output {
+        Format::Json => output::print_json(&letter)?,
+        Format::Text => describe(&letter)?,
     }
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod create;
+pub(crate) mod dead_letter;
 pub(crate) mod dead_letter_drop;
 pub(crate) mod dead_letter_list;
 pub(crate) mod dead_letter_retry;
@@ -21,6 +22,7 @@ pub(crate) mod node_uncordon;
 pub(crate) mod redeploy;
 pub(crate) mod restart;
 pub(crate) mod rollback;
+pub(crate) mod services;
 pub(crate) mod show;
 pub(crate) mod source;
 pub(crate) mod start;

@@ -1,11 +1,8 @@
 //! `longshore node cordon`.
 
-use super::node_target::{self, NodeTargetArgs};
-use crate::client::access::ServerArgs;
+use super::node_target::{self, NodeArgs};
 use crate::client::document::Document;
-use crate::client::model::{Node, Only};
 use crate::exit::{Exit, Failure};
-use serde_json::json;
 
 /// Let a node get nothing new; what runs there goes on.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,18 +11,10 @@ Example:
   longshore node cordon node-1")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    target: NodeTargetArgs,
-    #[command(flatten)]
-    server: ServerArgs,
+    node: NodeArgs,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let client = super::connect(&arguments.server)?;
-    let node = node_target::find(&client, &arguments.target).await?;
-    let node: Only<Node> = client
-        .ask(Document::Cordon, json!({ "id": node.id }))
-        .await?;
-    let sentence = format!("{} gets nothing new", node.0.name);
-    super::tell(arguments.server.output, &node.0, &sentence)?;
-    Ok(Exit::Done)
+    let sentence = |name: &str| format!("{name} gets nothing new");
+    node_target::act(Document::Cordon, arguments.node, sentence).await
 }

@@ -1,11 +1,8 @@
 //! `longshore deployment start`.
 
-use super::target::{self, TargetArgs};
-use crate::client::access::ServerArgs;
+use super::services::{self, ServicesArgs};
 use crate::client::document::Document;
-use crate::client::model::{Deployment, Only};
 use crate::exit::{Exit, Failure};
-use serde_json::json;
 
 /// Start a stopped deployment's containers.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,24 +11,10 @@ Example:
   longshore deployment start hello")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    target: TargetArgs,
-    /// Only this service; may be given several times. All when absent.
-    #[arg(long = "service", value_name = "NAME", value_delimiter = ',')]
-    services: Vec<String>,
-    #[command(flatten)]
-    server: ServerArgs,
+    services: ServicesArgs,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let client = super::connect(&arguments.server)?;
-    let deployment = target::find(&client, &arguments.target).await?;
-    let services = (!arguments.services.is_empty()).then_some(arguments.services);
-    let variables = json!({ "id": deployment.id, "services": services });
-    let deployment: Only<Deployment> = client.ask(Document::Start, variables).await?;
-    super::tell(
-        arguments.server.output,
-        &deployment.0,
-        &format!("{} is being started", deployment.0.name),
-    )?;
-    Ok(Exit::Done)
+    let sentence = |name: &str| format!("{name} is being started");
+    services::act(Document::Start, arguments.services, sentence).await
 }
