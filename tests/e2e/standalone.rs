@@ -3,7 +3,7 @@
 use crate::process::{Standalone, longshore};
 use serde_json::{Value, json};
 use testkit::docker;
-use testkit::fixture::{hello, with_dockerfile};
+use testkit::fixture::{DOCKERFILE, hello, with_dockerfile};
 use testkit::git_server::GitServer;
 use testkit::{body_of, eventually};
 
@@ -279,7 +279,11 @@ fn directories_naming(root: &std::path::Path, id: &str) -> Vec<String> {
 #[tokio::test]
 async fn stop_start_and_restart_keep_the_port_and_the_url() {
     let git = GitServer::start().await;
-    let repository = git.repository("lifecycle", &hello("one"));
+    // It listens some time after it was started, so that what is told of its stop comes before.
+    let slow = DOCKERFILE.replace("httpd -f", "sleep 1; httpd -f");
+    let mut files = hello("one");
+    files[1] = ("Dockerfile", &slow);
+    let repository = git.repository("lifecycle", &files);
     let server = Standalone::start().await;
     let deployment = server.api.create_git("lifecycle", &repository.url).await;
     let id = text(&deployment, "/id").to_owned();

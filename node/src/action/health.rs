@@ -154,35 +154,24 @@ pub(crate) async fn death(
                 None
             }
         };
-        let state = core.runtime.inspect(container).await;
-        match (told, state) {
-            (Some(code), Ok(Some(state))) => {
+        match core.runtime.inspect(container).await {
+            // What was told is about its life before this one: whoever restarts it stops it first.
+            Ok(Some(state)) if state.running && !state.restarting && state.restarts <= restarts => {
+            }
+            Ok(Some(state)) => {
                 return Death {
-                    exit_code: Some(code),
+                    exit_code: Some(told.unwrap_or(state.exit_code)),
                     out_of_memory: state.out_of_memory,
                 };
             }
-            (Some(code), _) => {
+            Ok(None) => {
                 return Death {
-                    exit_code: Some(code),
+                    exit_code: told,
                     out_of_memory: false,
                 };
             }
-            (None, Ok(Some(state)))
-                if !state.running || state.restarting || state.restarts > restarts =>
-            {
-                return Death {
-                    exit_code: Some(state.exit_code),
-                    out_of_memory: state.out_of_memory,
-                };
-            }
-            (None, Ok(None)) => {
-                return Death {
-                    exit_code: None,
-                    out_of_memory: false,
-                };
-            }
-            (None, Ok(Some(_)) | Err(_)) => {}
+            // The engine is away: it is asked again.
+            Err(_) => {}
         }
     }
 }

@@ -138,6 +138,13 @@ impl SimulatedRuntime {
         });
     }
 
+    /// From its next start on a container ends at once, with this exit code.
+    pub fn ends_at_once(&self, container: &str, exit_code: i64) {
+        if let Some(found) = self.machine().containers.get_mut(container) {
+            found.exits = Some(exit_code);
+        }
+    }
+
     /// From now on a container answers, or does not.
     pub fn answer(&self, container: &str, answers: bool) {
         if let Some(found) = self.machine().containers.get_mut(container) {

@@ -50,14 +50,17 @@ impl Runtime for SimulatedRuntime {
             machine.steps.push("fetch".to_owned());
             machine.behaviour.clone()
         };
-        step(behaviour.fetch, job.cancel).await?;
         // Contents of one hexadecimal digit are versions of their own.
         let content = &behaviour.content;
+        let head = CommitId::parse(&content.repeat(40)).ok();
+        let commit = job.commit.cloned().or(head);
+        if let (Source::GitApp(_), Some(commit)) = (job.source, &commit) {
+            // As the last thing of a fetch that is known whatever is wrong with the tree.
+            let _ = job.found.set(commit.clone());
+        }
+        step(behaviour.fetch, job.cancel).await?;
         let (commit, image_digest) = match job.source {
-            Source::GitApp(_) => {
-                let head = CommitId::parse(&content.repeat(40)).ok();
-                (job.commit.cloned().or(head), None)
-            }
+            Source::GitApp(_) => (commit, None),
             Source::Image(source) => {
                 let newest = ImageDigest::parse(&format!("sha256:{}", content.repeat(64))).ok();
                 (None, source.image.digest().or(newest))
@@ -185,8 +188,16 @@ impl Runtime for SimulatedRuntime {
     }
 
     async fn stop(&self, container: &str, _: Duration) -> Result<(), RuntimeError> {
-        if let Some(found) = self.engine_machine()?.containers.get_mut(container) {
-            found.state.running = false;
+        let ran = match self.engine_machine()?.containers.get_mut(container) {
+            Some(found) => std::mem::replace(&mut found.state.running, false),
+            None => false,
+        };
+        // As an engine tells it: who asked for it is not said.
+        if ran {
+            self.say(EngineEvent::Died {
+                container: container.to_owned(),
+                exit_code: 143,
+            });
         }
         Ok(())
     }
