@@ -2,10 +2,10 @@
 
 use super::health::question;
 use super::stop::is_selected;
-use super::{Action, Ending, containers, routes, running_facts, verify};
+use super::{Action, Ending, containers, routes, running_facts, service_facts, verify};
 use crate::journal::{DeploymentRecord, RunningRevision, RunningService, StepReport};
 use crate::runtime::{RuntimeError, StepError};
-use shared::message::ServiceSelection;
+use shared::message::{ReportFacts, ServiceSelection};
 use shared::name::ServiceName;
 use shared::status::{ApplicationStatus as S, FailureReason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,15 @@ type Ran = BTreeMap<String, u32>;
 
 /// Does it. Starting what runs is fine.
 pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kind) -> Ending {
+    // It came to its end since this was asked for, in an earlier start for instance: nothing follows.
+    let is_over = action.core.journal.read(|state| {
+        let standing = state.standings.get(&action.request().revision_id)?;
+        let is_mine = standing.epoch == action.request().epoch;
+        standing.status.filter(|_| is_mine).map(S::is_final)
+    });
+    if is_over == Some(true) {
+        return action.finish(|_| {}).await;
+    }
     if action.running().is_none() {
         // What took its place says what became of it. Where nothing did, the record is lost: the next
         // picture finds the revision missing, and it is taken up or deployed anew.
@@ -195,6 +204,7 @@ pub(super) async fn fail(
     detail: String,
 ) -> Ending {
     let core = &action.core;
+    let mut facts = ReportFacts::default();
     if let Some(mut running) = action.running() {
         for service in running
             .services
@@ -221,6 +231,7 @@ pub(super) async fn fail(
         if remember(action, &running).await.is_err() {
             return Ending::Kept;
         }
+        facts.services = Some(service_facts(&running, S::Running, |_| 0));
     }
     action
         .finish_with(
@@ -228,7 +239,7 @@ pub(super) async fn fail(
             StepReport {
                 failure_reason: Some(reason),
                 detail: Some(detail),
-                ..StepReport::default()
+                facts,
             },
         )
         .await

@@ -7,6 +7,7 @@
 //! | an attempt | names it, or an older one of its revision | it stays |
 //! | an attempt | names a newer one, or not its revision at all | unfinished work is dropped, containers go |
 //! | anything, and nothing that stays | names no revision of the deployment | all but volumes goes |
+//! | an attempt that failed after it had served | names it | it stays, and nothing is said of it |
 //! | no record of a revision | says that it serves, is stopped or starts | it is missing |
 //! | what was said last of a revision | says something else | it is said again |
 //! | whatever | the deployment is being destroyed | left to that order |
@@ -231,6 +232,10 @@ fn strays(wanted: &Wanted, local: &Local<'_>) -> BTreeSet<Attempt> {
 
 /// What is to be said of a revision that the picture names, when nothing is under way here.
 fn word(assigned: &Assigned, local: &Local<'_>) -> Option<Step> {
+    if assigned.status.is_final() {
+        // Nothing can follow: it is named for what it leaves here.
+        return None;
+    }
     let mine = Attempt {
         revision: assigned.revision,
         epoch: assigned.epoch,

@@ -227,6 +227,12 @@ fn what_is_as_it_should_be_is_left_alone() {
     check("nothing", &new(), &[]);
     let serves = new().serves(1, 1, 3).said(1, 1, S::Running);
     check("it serves", &serves.clone().named(1, 1, S::Running), &[]);
+    let failed = new().serves(1, 1, 3).said(1, 1, S::Failed);
+    check(
+        "it failed after it had served",
+        &failed.named(1, 1, S::Failed),
+        &[],
+    );
     check(
         "a candidate beside it",
         &serves

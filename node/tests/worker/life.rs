@@ -52,6 +52,33 @@ async fn a_restart_goes_through_starting_and_verifying() {
 }
 
 #[tokio::test]
+async fn what_does_not_come_up_again_is_stopped_and_kept_and_nothing_follows() {
+    let stage = Stage::new().await;
+    let app = App {
+        given: 1,
+        ..App::new()
+    };
+    app.runs(&stage).await;
+    let container = stage.machine.containers().remove(0).facts.id;
+    stage.machine.ends_at_once(&container, 3);
+    let restart = app.work(&stage, WorkAction::Restart(all()));
+    let start = app.work(&stage, WorkAction::Start(all()));
+    stage.send(&[&restart, &start]).await;
+    stage.until_finished(&start).await;
+    let failed = stage.statuses(app.revision_id).pop().unwrap();
+    assert_eq!(
+        failed.status,
+        S::Failed,
+        "what was asked for after it is not done"
+    );
+    assert_eq!(failed.facts.services.unwrap()[0].status, S::Stopped);
+    stage.tell_and_wait(2, &[app.assigned(S::Failed)]).await;
+    let kept = stage.machine.containers();
+    assert!(kept.len() == 1 && !kept[0].state.running, "{kept:?}");
+    assert_eq!(stage.words(app.revision_id).last(), Some(&S::Failed));
+}
+
+#[tokio::test]
 async fn a_restart_of_what_was_replaced_meanwhile_says_nothing_of_it() {
     let stage = Stage::new().await;
     let old = App::new();

@@ -46,6 +46,10 @@ struct Row {
     status: ApplicationStatus,
 }
 
+/// The columns of a [`Row`], of tables `r` and `d`.
+const ROW_COLUMNS: &str = "r.node_id, r.deployment_id, d.name, d.desired_state, r.id AS revision_id, r.number, r.epoch, \
+     r.last_report_seq, r.status";
+
 impl Store {
     /// Claims up to `limit` nodes that are to be told the whole picture now, longest due first, and
     /// says when each is due next: after about a minute (times `jitter`), sooner while it must compare.
@@ -90,13 +94,20 @@ impl Store {
             .all(&snapshot)
             .await?;
         let rows: Vec<Row> = self
-            .sql(
-                "SELECT r.node_id, r.deployment_id, d.name, d.desired_state, r.id AS revision_id, r.number, r.epoch, \
-                 r.last_report_seq, r.status FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
-                 WHERE r.is_placed AND r.node_id",
+            .sql("SELECT ")
+            .push(ROW_COLUMNS)
+            .push(" FROM revisions r JOIN deployments d ON d.id = r.deployment_id WHERE r.is_placed AND r.node_id")
+            .one_of(nodes.iter().copied())
+            // What failed after it had served, in a restart for instance, is kept to be looked at, with
+            // its ports, until something else takes its place.
+            .push(" UNION ALL SELECT ")
+            .push(ROW_COLUMNS)
+            .push(
+                " FROM deployments d JOIN revisions r ON r.id = d.active_revision_id WHERE r.status = 'FAILED' \
+                 AND r.node_id = d.node_id AND d.node_id",
             )
             .one_of(nodes.iter().copied())
-            .push(" ORDER BY r.id")
+            .push(" ORDER BY revision_id")
             .all(&snapshot)
             .await?;
         snapshot.commit().await?;

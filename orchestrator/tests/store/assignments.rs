@@ -84,6 +84,26 @@ both! {
         assert!(stage.store.assignments(&[]).await.unwrap().is_empty());
     }
 
+    async fn what_failed_after_it_had_served_is_named_until_something_takes_its_place(stage: Stage) {
+        let (node, other) = (stage.node("n1").await, stage.node("n2").await);
+        let (id, revision) = stage.running("demo", &node).await;
+        stage.commands.restart(id, Vec::new()).await.unwrap();
+        let restart = stage.published().await.remove(0);
+        let words = [(6, S::Starting), (7, S::Verifying), (8, S::Failed)];
+        let reports = words.map(|(seq, status)| report(&restart, &node, seq, status));
+        stage.store.reports_apply(&reports).await.unwrap();
+        let named = async |stage: &Stage| -> Vec<(i32, S)> {
+            let picture = stage.store.assignments(&[node.id]).await.unwrap().remove(0);
+            picture.revisions.iter().map(|it| (it.revision, it.status)).collect()
+        };
+        assert_eq!(stage.revision(revision).await.status, S::Failed);
+        assert_eq!(named(stage).await, [(1, S::Failed)]);
+        assert_eq!(stage.queries.ports_of(&[id]).await.unwrap()[&id].len(), 1, "it keeps its port");
+        stage.commands.redeploy(id, None).await.unwrap();
+        give(stage, id, &other).await;
+        assert_eq!(named(stage).await, [], "it is another node's now");
+    }
+
     async fn a_node_is_told_when_it_comes_and_from_time_to_time(stage: Stage) {
         let mut beat = heartbeat("n1");
         let applied = stage.store.heartbeats_apply(std::slice::from_ref(&beat)).await.unwrap();

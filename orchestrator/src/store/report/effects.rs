@@ -334,6 +334,11 @@ async fn destroy(
         return Ok(());
     }
     deployment_free_names(tx, destroyed.iter().copied(), at).await?;
+    tx.sql("DELETE FROM service_states WHERE revision_id IN (SELECT id FROM revisions WHERE deployment_id")
+        .one_of(destroyed.iter().copied())
+        .push(")")
+        .run(&**tx)
+        .await?;
     delete_leases(
         tx,
         destroyed
