@@ -13,7 +13,7 @@ use shared::id::{DeploymentId, RevisionId};
 use shared::message::StatusEvent;
 use shared::source::{CommitId, GitSource, Source};
 use shared::status::{ApplicationStatus, DesiredState, RevisionCause};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -173,6 +173,7 @@ impl Store {
         let deployments =
             deployments_lock(&tx, outcomes.iter().map(|outcome| outcome.deployment_id)).await?;
         let latest = latest_revisions(&tx, deployments.values()).await?;
+        let left = left_by_rollback(&tx, outcomes, &latest).await?;
         let mut looked = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let Some(deployment) = deployments.get(&outcome.deployment_id) else {
@@ -182,10 +183,14 @@ impl Store {
                 continue;
             }
             let newest = deployment.latest_revision_id.and_then(|id| latest.get(&id));
-            let meaning = outcome
-                .found
-                .as_ref()
-                .map(|commit| (commit, decide(deployment, newest, commit)));
+            let meaning = outcome.found.as_ref().map(|commit| {
+                let decision = if left.contains(&deployment.id) {
+                    Decision::Known
+                } else {
+                    decide(deployment, newest, commit)
+                };
+                (commit, decision)
+            });
             looked.push(Looked {
                 deployment,
                 outcome,
@@ -282,6 +287,51 @@ fn decide(
         None if newest.status == ApplicationStatus::Cancelled => Decision::Known,
         None => Decision::Deploy,
     }
+}
+
+#[derive(FromQueryResult)]
+struct Left {
+    deployment_id: DeploymentId,
+}
+
+/// The deployments whose newest revision went back behind what was found now: that was left on
+/// purpose, also when no look had seen it before somebody deployed it by hand.
+async fn left_by_rollback(
+    tx: &Tx<'_>,
+    outcomes: &[PollOutcome],
+    latest: &HashMap<RevisionId, revision::Model>,
+) -> Result<HashSet<DeploymentId>, StoreError> {
+    let newest: HashMap<DeploymentId, &revision::Model> = latest
+        .values()
+        .filter(|newest| newest.cause == RevisionCause::Rollback)
+        .map(|newest| (newest.deployment_id, newest))
+        .collect();
+    let rows = outcomes.iter().filter_map(|outcome| -> Option<[Value; 4]> {
+        let newest = newest.get(&outcome.deployment_id)?;
+        let found = outcome.found.as_ref().ok()?;
+        let version = newest.wanted_commit.as_deref()?;
+        Some([
+            newest.deployment_id.into(),
+            newest.number.into(),
+            version.into(),
+            found.as_str().into(),
+        ])
+    });
+    let rows: Vec<_> = rows.collect();
+    let mut left = HashSet::new();
+    for chunk in rows.chunks(ROWS_AT_ONCE) {
+        let found: Vec<Left> = tx
+            .sql("SELECT DISTINCT o.deployment_id FROM ")
+            .rows(chunk.iter().cloned())
+            .push(" JOIN revisions o ON o.deployment_id = v.column1 AND o.number < v.column2")
+            .push(" AND COALESCE(o.source_version, o.wanted_commit) = v.column4 AND o.number > COALESCE(")
+            .push("(SELECT MAX(g.number) FROM revisions g WHERE g.deployment_id = v.column1")
+            .push(" AND g.number < v.column2 AND g.source_version = v.column3), 0)")
+            .all(&**tx)
+            .await?;
+        left.extend(found.into_iter().map(|it| it.deployment_id));
+    }
+    Ok(left)
 }
 
 async fn record(tx: &Tx<'_>, looked: &[Looked<'_>], at: Time) -> Result<(), StoreError> {

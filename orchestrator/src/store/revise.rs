@@ -132,21 +132,27 @@ async fn rollback_target(
                     .map_err(StoreError::from)?,
                 None => None,
             };
-            // What serves is left; when nothing does, the newest that ever did is what to go back to.
-            let before = active
-                .filter(|active| !active.status.is_final())
-                .map_or(i32::MAX, |active| active.number);
-            let found = revisions
+            // What serves is left, with the version that it is of: a move or a redeploy may have made
+            // several revisions of one. When nothing serves, the newest that ever did is what to go
+            // back to.
+            let active = active.filter(|active| !active.status.is_final());
+            let mut earlier = revisions
                 .filter(revision::Column::WasRunning.eq(true))
-                .filter(revision::Column::SourceVersion.is_not_null())
-                .filter(revision::Column::Number.lt(before))
+                .filter(revision::Column::SourceVersion.is_not_null());
+            if let Some(active) = active {
+                earlier = earlier.filter(revision::Column::Number.lt(active.number));
+                if let Some(version) = active.source_version {
+                    earlier = earlier.filter(revision::Column::SourceVersion.ne(version));
+                }
+            }
+            let found = earlier
                 .order_by_desc(revision::Column::Number)
                 .one(&**tx)
                 .await
                 .map_err(StoreError::from)?;
             found.ok_or_else(|| {
                 CommandError::conflict(format!(
-                    "`{}` has no earlier revision that was RUNNING",
+                    "`{}` has no earlier revision of another version that was RUNNING",
                     deployment.name
                 ))
             })

@@ -130,6 +130,21 @@ both! {
         assert_eq!(stage.look(Ok(commit('3'))).await, 2, "but goes on from there");
     }
 
+    async fn a_rollback_holds_although_no_look_had_seen_what_it_left(stage: Stage) {
+        let node = stage.node("n1").await;
+        // Of commits 1 and 2, the second deployed by hand between two looks.
+        let (id, _) = stage.running("demo", &node).await;
+        assert_eq!(stage.look(Ok(commit('1'))).await, 0);
+        stage.commands.redeploy(id, None).await.unwrap();
+        stage.run_latest(id, &node).await;
+        stage.commands.rollback(id, None).await.unwrap();
+        assert_eq!(stage.look(Ok(commit('2'))).await, 0, "it was left on purpose");
+        assert_eq!(stage.seen(id).await, Some(commit('2').to_string()));
+        stage.run_latest(id, &node).await;
+        assert_eq!(stage.look(Ok(commit('2'))).await, 0);
+        assert_eq!(stage.look(Ok(commit('4'))).await, 1, "news");
+    }
+
     async fn what_should_not_run_is_not_watched(stage: Stage) {
         let node = stage.node("n1").await;
         let (stopped, _) = stage.running("stopped", &node).await;

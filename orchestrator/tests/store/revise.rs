@@ -142,6 +142,27 @@ both! {
         assert_eq!(crate::stage::deploy_work(&work).commit, Some(commit('2')));
     }
 
+    async fn going_back_leaves_the_version_and_not_only_the_revision(stage: Stage) {
+        let node = stage.node("n1").await;
+        let (id, _) = stage.running("demo", &node).await;
+        for is_moved in [false, true] {
+            // Twice the same commit, as after a move or a redeploy of what did not change.
+            stage.commands.redeploy(id, None).await.unwrap();
+            stage.dispatch_all(&node).await;
+            let work = stage.published().await.remove(0);
+            let mut reports = good_way(&work, &node);
+            if is_moved {
+                reports[1].facts.commit = Some(commit('2'));
+            }
+            stage.store.reports_apply(&reports).await.unwrap();
+        }
+        assert_eq!(stage.latest(id).await.source_version, Some(commit('2').to_string()));
+        stage.commands.rollback(id, None).await.unwrap();
+        stage.dispatch_all(&node).await;
+        let work = stage.published().await.remove(0);
+        assert_eq!(crate::stage::deploy_work(&work).commit, Some(commit('1')));
+    }
+
     async fn there_must_be_something_to_go_back_to(stage: Stage) {
         let deployment = stage.create("demo").await;
         let code = async |to| stage.commands.rollback(deployment.id, to).await.unwrap_err().code();
