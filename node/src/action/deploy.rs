@@ -18,7 +18,7 @@ use crate::journal::{
     Attempt, DeploymentRecord, Draft, RunningRevision, RunningService, StepReport,
 };
 use crate::runtime::{EngineEvent, Resolved, RuntimeError, StepError};
-use shared::message::{DeployWork, LeasedPort};
+use shared::message::{DeployWork, LeasedPort, ReportFacts};
 use shared::status::{ApplicationStatus as S, FailureReason, Method};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -414,10 +414,16 @@ pub(super) async fn give_up(action: &Action, detail: String) -> Ending {
 async fn fail(action: &Action, reason: FailureReason, detail: String) -> Ending {
     action.log.system(format!("failed: {reason}: {detail}"));
     let cleaned = clean(action).await;
+    // Whoever watches the repository is not to try the same again for ever.
+    let arrival = action.entry.arrival;
+    let version = action.core.journal.read(|state| state.version_of(arrival));
     let step = StepReport {
         failure_reason: Some(reason),
         detail: Some(detail),
-        ..StepReport::default()
+        facts: ReportFacts {
+            commit: version.and_then(|(_, commit)| commit),
+            ..ReportFacts::default()
+        },
     };
     let ending = action.finish_with(S::Failed, step).await;
     after_cleaning(action, cleaned);

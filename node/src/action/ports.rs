@@ -15,6 +15,18 @@ pub(super) async fn choose(
     offer: &PortOffer,
     known_taken: &[u16],
 ) -> Result<Vec<LeasedPort>, StepError> {
+    let wanted: usize = spec
+        .services
+        .iter()
+        .map(|service| service.ports.len())
+        .sum();
+    let offered = offer.held.len() + offer.fresh.len();
+    if wanted > offered {
+        let detail = format!(
+            "{wanted} ports want to be reached and a host gives {offered} at most: name the one that the application listens on (`port`)"
+        );
+        return Err(StepError::failed(FailureReason::PortUnavailable, detail));
+    }
     let runtime = &*action.core.runtime;
     let current = action.record().and_then(|record| record.current);
     let of_current = current

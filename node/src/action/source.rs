@@ -10,6 +10,7 @@ use shared::source::Source;
 use shared::spec::ImageSpec;
 use shared::status::FailureReason;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// Gets the source and says what is worth saying of it.
 pub(super) async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn Tree>, StepError> {
@@ -22,21 +23,26 @@ pub(super) async fn fetch(action: &Action, work: &DeployWork) -> Result<Box<dyn 
         // A Git fetch says so itself, with the ref.
         action.log.system(format!("pulling {}", image.image));
     }
+    let found = OnceLock::new();
     let job = FetchJob {
         source: &source,
         commit: commit.as_ref(),
+        found: &found,
         log: &action.log,
         cancel: &action.cancel,
     };
-    let tree = action.core.runtime.fetch(job).await?;
+    let fetched = action.core.runtime.fetch(job).await;
+    let resolved = fetched.as_ref().ok().map(|tree| tree.resolved());
+    // The next step is written after it, so that nothing told of this version outlives it.
+    let commit = resolved.and_then(|it| it.commit.as_ref()).or(found.get());
+    let digest = resolved.and_then(|it| it.image_digest.as_ref());
+    let version_found = |draft: &mut Draft<'_>| draft.version_found(arrival, commit, digest);
+    action.core.journal.change_soon(version_found)?;
+    let tree = fetched?;
     let resolved = tree.resolved();
     if let Some(commit) = &resolved.commit {
         action.log.system(format!("fetched commit {commit}"));
     }
-    // The next step is written after it, so that nothing told of this version outlives it.
-    let (commit, digest) = (resolved.commit.as_ref(), resolved.image_digest.as_ref());
-    let found = |draft: &mut Draft<'_>| draft.version_found(arrival, commit, digest);
-    action.core.journal.change_soon(found)?;
     for warning in &resolved.warnings {
         action.log.system(format!("warning: {warning}"));
     }

@@ -13,6 +13,7 @@ use shared::spec::DeploymentSpec;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -22,11 +23,13 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
 /// Fetches a repository and reads what it wants to be run. Nothing is written outside the mirror.
+/// `found` is set as soon as the commit is here, also when it turns out that it cannot be used.
 ///
 /// # Errors
 /// [`FetchError`], after the child is gone.
 pub async fn fetch(
     order: FetchOrder,
+    found: &OnceLock<CommitId>,
     log: &LogSink,
     cancel: &CancellationToken,
 ) -> Result<Fetched, FetchError> {
@@ -36,7 +39,7 @@ pub async fn fetch(
         .map_err(|error| FetchError::failed(error.to_string()))?;
     log.system(format!("fetching {}{}", order.url, aim(&order)));
     let (mirror_dir, url) = (order.mirror_dir.clone(), order.url.clone());
-    let fetched = run(order, log, cancel).await;
+    let fetched = run(order, found, log, cancel).await;
     if let Err(error) = &fetched {
         give_back(error, &mirror_dir, &url).await;
     }
@@ -46,6 +49,7 @@ pub async fn fetch(
 /// Runs the child; a second time, with certificates, when it turns out to need them.
 async fn run(
     order: FetchOrder,
+    found: &OnceLock<CommitId>,
     log: &LogSink,
     cancel: &CancellationToken,
 ) -> Result<Fetched, FetchError> {
@@ -58,6 +62,11 @@ async fn run(
         let heard = running
             .listen(Begun::OnceTheMirrorIsOurs, |said| match said {
                 Say::Prepared(prepared) => Some(Some(*prepared)),
+                Say::Found { commit } => {
+                    // A second child is about what the first one found, or has found nothing yet.
+                    let _ = found.set(commit);
+                    None
+                }
                 Say::CertificatesNeeded => Some(None),
                 _ => None,
             })

@@ -38,6 +38,11 @@ pub(super) enum Say {
         /// The line.
         text: String,
     },
+    /// The commit that was asked for is here.
+    Found {
+        /// Which.
+        commit: CommitId,
+    },
     /// Something moved.
     Progress(Progress),
     /// Everything is known and vetted.

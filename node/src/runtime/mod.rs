@@ -15,6 +15,7 @@ use shared::spec::{DeploymentSpec, ServiceSpec};
 use shared::status::FailureReason;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -100,6 +101,8 @@ pub struct FetchJob<'a> {
     pub source: &'a Source,
     /// This very commit.
     pub commit: Option<&'a CommitId>,
+    /// Set to the commit as soon as it is here, also when it turns out that it cannot be used.
+    pub found: &'a OnceLock<CommitId>,
     /// Where its lines go.
     pub log: &'a LogSink,
     /// Interrupts it.

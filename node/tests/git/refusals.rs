@@ -1,9 +1,11 @@
 //! Repositories that cannot be deployed: each with its reason and words that help.
 
 use crate::support::{CONFIG, DOCKERFILE, Place, blob, push_tree, tree};
-use node::git::FetchError;
+use node::git::{FetchError, fetch};
+use shared::source::CommitId;
 use shared::status::FailureReason;
 use std::os::unix::fs::symlink;
+use std::sync::OnceLock;
 use testkit::git_server::GitServer;
 
 async fn check(files: &[(&str, &str)], reason: FailureReason, words: &str) {
@@ -22,6 +24,16 @@ async fn no_configuration() {
         "no Config.toml, Shipwreck.toml or shipwreck.toml at its root",
     )
     .await;
+    // Which commit it was is known all the same.
+    let server = GitServer::start().await;
+    let repository = server.repository("app", &[("README", "x")]);
+    let head = repository.commit("more", &[("README", "y")]);
+    let (place, found) = (Place::new(), OnceLock::new());
+    let order = place.order(&repository.url);
+    fetch(order, &found, &place.log, &place.cancel)
+        .await
+        .unwrap_err();
+    assert_eq!(found.get().map(CommitId::as_str), Some(head.as_str()));
     // Kraken's names still count.
     let server = GitServer::start().await;
     let repository = server.repository("app", &[("shipwreck.toml", CONFIG.1), DOCKERFILE]);

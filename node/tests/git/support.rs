@@ -9,6 +9,7 @@ use shared::guard::GuardPolicy;
 use shared::source::{CommitId, GitRef, GitUrl, RepoPath};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use testkit::git_server::Repository;
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +109,7 @@ impl Place {
     }
 
     pub(crate) async fn run(&self, order: FetchOrder) -> Result<Fetched, FetchError> {
-        fetch(order, &self.log, &self.cancel).await
+        fetch(order, &OnceLock::new(), &self.log, &self.cancel).await
     }
 
     /// The error of a fetch, after which nothing may be left on the disk.

@@ -181,6 +181,7 @@ async fn check_failure(
     let failed = stage.until_status(bad.revision_id, S::Failed).await;
     stage.until_finished(&deploy).await;
     assert_eq!(failed.failure_reason, Some(reason));
+    assert!(failed.facts.commit.is_some(), "what it was about is known");
     assert!(
         failed
             .detail
@@ -259,6 +260,23 @@ async fn a_port_that_is_bound_is_passed_over() {
     let app = App::new();
     app.runs(&stage).await;
     assert_eq!(stage.machine.routes()[0].port, 3001);
+}
+
+#[tokio::test]
+async fn more_ports_than_a_host_gives_are_said_to_be_too_many() {
+    let stage = Stage::new().await;
+    let app = App {
+        fresh: Vec::new(),
+        ..App::new()
+    };
+    stage.send(&[&app.deploy(&stage)]).await;
+    let failed = stage.until_status(app.revision_id, S::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::PortUnavailable));
+    let detail = failed.detail.unwrap();
+    assert!(
+        detail.contains("1 ports want to be reached and a host gives 0 at most"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]

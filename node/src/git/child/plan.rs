@@ -81,6 +81,9 @@ pub(super) fn make(depot: &Depot) -> Result<Plan, Trouble> {
         .flatten()
         .map_or(String::new(), |subject| format!(" ({})", plain(subject)));
     depot.talk().log(format!("commit {id}{subject}"));
+    let found =
+        CommitId::parse(&id.to_string()).map_err(|error| FetchError::failed(error.to_string()))?;
+    depot.talk().found(&found);
 
     let root = commit.tree_id();
     let context = context(depot, root)?;
@@ -102,8 +105,7 @@ pub(super) fn make(depot: &Depot) -> Result<Plan, Trouble> {
     let recipe = recipe(depot, context, &spec)?;
     let ignore = ignore(depot, context, recipe.as_ref())?;
     Ok(Plan {
-        commit: CommitId::parse(&id.to_string())
-            .map_err(|error| FetchError::failed(error.to_string()))?,
+        commit: found,
         warnings: warnings.iter().map(ToString::to_string).collect(),
         content_hash: content_hash(context, &mounts, recipe.as_ref()),
         spec,

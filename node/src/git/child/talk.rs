@@ -4,6 +4,7 @@ use super::meter::Meter;
 use crate::git::error::FetchError;
 use crate::git::wire::Say;
 use shared::name::shown;
+use shared::source::CommitId;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -54,6 +55,12 @@ impl Talk {
             shown(host)
         ))));
         std::process::exit(1)
+    }
+
+    /// Which commit it is about, whatever is wrong with it.
+    pub(super) fn found(&self, commit: &CommitId) {
+        let commit = commit.clone();
+        self.say(&Say::Found { commit });
     }
 
     /// A line for the log.

@@ -45,7 +45,7 @@ impl LocalRuntime {
             builtin: self.fetching.builtin.clone(),
             child: self.fetching.child.clone(),
         };
-        let fetched = Box::pin(git::fetch(order, job.log, job.cancel))
+        let fetched = Box::pin(git::fetch(order, job.found, job.log, job.cancel))
             .await
             .map_err(fetch_failed)?;
         let resolved = Resolved {
