@@ -27,7 +27,7 @@ use shared::source::{GitUrl, ImageRef, Source};
 use source::Fetching;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
@@ -42,7 +42,8 @@ pub struct LocalRuntime {
     /// Whether containers' own addresses can be reached from here, as the engine said last.
     reachable: AtomicBool,
     /// Where published ports are reached.
-    published_at: IpAddr,
+    /// Where the ports are that the engine publishes: an address or a host name.
+    published_at: String,
     network_pool: Ipv4Net,
     stop_grace: Duration,
     build_limits: BuildLimits,
@@ -82,10 +83,7 @@ impl LocalRuntime {
             reachable: AtomicBool::new(engine.is_local()),
             engine,
             forwarder,
-            published_at: settings
-                .advertise
-                .parse()
-                .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            published_at: settings.advertise.clone(),
             network_pool,
             stop_grace: settings.stop_grace,
             build_limits: settings.build_limits,
@@ -99,6 +97,18 @@ impl LocalRuntime {
             choosing: StdMutex::default(),
         })
     }
+}
+
+/// Where a published port is. The engine publishes on IPv4, so that comes first.
+async fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let unknown = |why: &dyn std::fmt::Display| format!("{host} cannot be looked up: {why}");
+    let found = tokio::net::lookup_host((host, port)).await;
+    let found: Vec<SocketAddr> = found.map_err(|error| unknown(&error))?.collect();
+    let first = found.iter().find(|address| address.is_ipv4());
+    first
+        .or(found.first())
+        .copied()
+        .ok_or_else(|| unknown(&"it has no address"))
 }
 
 impl From<EngineError> for RuntimeError {
@@ -309,10 +319,13 @@ impl Runtime for LocalRuntime {
             Endpoint::Container { address, port } => {
                 (SocketAddr::from((*address, *port)), Reach::Direct)
             }
-            Endpoint::Published { port } => (
-                SocketAddr::from((self.published_at, *port)),
-                Reach::Published,
-            ),
+            Endpoint::Published { port } => {
+                let found = tokio::time::timeout(timeout, resolve(&self.published_at, *port));
+                let address = found
+                    .await
+                    .map_err(|_| format!("looking up {} takes too long", self.published_at))??;
+                (address, Reach::Published)
+            }
         };
         let asked = match probe {
             Probe::Tcp => probe_tcp(address, reach, timeout).await,
@@ -400,4 +413,18 @@ fn target(route: &PortRoute) -> SocketAddr {
 
 fn start_failed(error: EngineError) -> StepError {
     RuntimeError::from(error).while_starting()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolve;
+
+    #[tokio::test]
+    async fn a_published_port_is_looked_for_where_the_host_name_leads() {
+        for host in ["localhost", "127.0.0.1"] {
+            assert_eq!(resolve(host, 80).await.unwrap().to_string(), "127.0.0.1:80");
+        }
+        let error = resolve("not a host", 80).await.unwrap_err();
+        assert!(error.contains("not a host cannot be looked up"), "{error}");
+    }
 }
