@@ -49,6 +49,7 @@ impl Steward {
         self.events.nodes(self.store.drains_ended(2 * ROUND).await?);
         self.count().await?;
         self.events.steps(self.store.left_behind_settle().await?);
+        self.events.steps(self.store.left_stopped_settle().await?);
         let removed: BTreeSet<NodeName> = self
             .store
             .nodes_removed(QUEUES_FOR)

@@ -16,6 +16,9 @@ pub(super) async fn cordon(commands: &Commands, id: NodeId) -> Result<NodeView, 
 
 pub(super) async fn uncordon(commands: &Commands, id: NodeId) -> Result<NodeView, CommandError> {
     commands.store.node_uncordon(id).await?;
+    // Before they are looked at: what was to leave stays, and is not deployed anew.
+    let settled = commands.store.moves_settle().await?;
+    commands.events.steps(settled);
     told(commands, id).await
 }
 

@@ -1,16 +1,22 @@
-//! What is still to be destroyed on nodes that left the fleet: nobody will ever say that it is.
+//! What is still to be destroyed or stopped on nodes that left the fleet: nobody will ever say that
+//! it is.
 
 use super::column::now;
 use super::dispatch::deployments_lock;
-use super::ledger::{Because, Ledger, standings_of};
+use super::ledger::{Because, Ledger, standings, standings_of};
 use super::report::deployment_free_names;
 use super::sql::ROWS_AT_ONCE;
 use super::{Store, StoreError};
 use sea_orm::FromQueryResult;
-use shared::id::{DeploymentId, NodeId};
+use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
-use shared::status::{ApplicationStatus, DesiredState};
+use shared::status::{ApplicationStatus, DesiredState, FailureReason};
 use std::collections::BTreeSet;
+
+#[derive(FromQueryResult)]
+struct Left {
+    id: RevisionId,
+}
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -70,6 +76,45 @@ impl Store {
                 .await?;
             deployment_free_names(&tx, done, now()).await?;
         }
+        let steps = ledger.save(&tx).await?;
+        tx.commit().await?;
+        Ok(steps)
+    }
+
+    /// Ends what was to be moved off a node that was removed, and is to be stopped instead: no other
+    /// node will take it over, and its own will not answer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn left_stopped_settle(&self) -> Result<Vec<StatusEvent>, StoreError> {
+        let tx = self.write().await?;
+        let left: Vec<Left> = tx
+            .sql(
+                "SELECT r.id FROM nodes n JOIN revisions r ON r.node_id = n.id JOIN deployments d ON d.id = r.deployment_id \
+                 WHERE n.removed_at IS NOT NULL AND r.is_placed AND d.desired_state = 'STOPPED' ORDER BY r.id LIMIT ",
+            )
+            .bind(i64::try_from(ROWS_AT_ONCE).unwrap_or(i64::MAX))
+            .locked_or_skipped("d, r")
+            .all(&*tx)
+            .await?;
+        if left.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<RevisionId> = left.into_iter().map(|left| left.id).collect();
+        let mut ledger = Ledger::default();
+        for mut standing in standings(&tx, ids.iter().copied()).await? {
+            let because = Because {
+                failure_reason: Some(FailureReason::NodeLost),
+                ..Because::of("its node was removed: redeploy it")
+            };
+            ledger.step(&mut standing, ApplicationStatus::Failed, because);
+        }
+        tx.sql("UPDATE work_requests SET finished_at = ")
+            .now()
+            .push(", refused_reason = 'its node was removed' WHERE finished_at IS NULL AND revision_id")
+            .one_of(ids)
+            .run(&*tx)
+            .await?;
         let steps = ledger.save(&tx).await?;
         tx.commit().await?;
         Ok(steps)

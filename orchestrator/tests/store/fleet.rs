@@ -71,6 +71,19 @@ both! {
         assert_eq!((open.cordoned, open.drain_until, open.drain, open.detail), (false, None, None, None));
     }
 
+    async fn what_was_to_leave_a_node_that_is_open_again_stays(stage: Stage) {
+        let node = stage.node("n1").await;
+        let (id, revision) = stage.running("demo", &node).await;
+        stage.commands.drain_node(node.id, 3600).await.unwrap();
+        assert_eq!(stage.store.tenants_move(None, 10).await.unwrap().made, 1);
+        let waiting = stage.latest(id).await;
+        assert_eq!(waiting.status, S::Requested, "there is no other node");
+        stage.commands.uncordon_node(node.id).await.unwrap();
+        assert_eq!(stage.revision(waiting.id).await.status, S::Cancelled);
+        assert_eq!(stage.dispatch_all(&node).await, 0);
+        assert_eq!(stage.deployment(id).await.active_revision_id, Some(revision));
+    }
+
     async fn what_is_not_right_is_refused(stage: Stage) {
         let unknown = NodeId::new();
         let commands = &stage.commands;
@@ -98,6 +111,7 @@ both! {
         let one = stage.node("n1").await;
         let (free, free_revision) = stage.running("free", &one).await;
         let (free_twin, free_twin_revision) = stage.running("twin", &one).await;
+        let (other, other_revision) = stage.running("other", &one).await;
         let held = stage.commands.create(pinned("held", "n1")).await.unwrap();
         let held_revision = stage.run_latest(held.id, &one).await;
         let (stopped, stopped_revision) = stage.running("stopped", &one).await;
@@ -143,6 +157,13 @@ both! {
         assert!(stage.store.left_behind_settle().await.unwrap().is_empty());
         assert_eq!(stage.revision(free_twin_revision).await.status, S::Destroyed);
         assert_eq!(stage.queries.deployment_by_name("twin").await.unwrap(), None);
+
+        // Nor for what is to be stopped instead of moved.
+        stage.commands.stop(other, Vec::new()).await.unwrap();
+        assert_eq!(stage.store.left_stopped_settle().await.unwrap().len(), 1);
+        assert!(stage.store.left_stopped_settle().await.unwrap().is_empty());
+        let failed = stage.revision(other_revision).await;
+        assert_eq!((failed.status, failed.failure_reason), (S::Failed, Some(FailureReason::NodeLost)));
 
         // Another node takes over what can be elsewhere.
         let two = stage.node("n2").await;
