@@ -67,12 +67,26 @@ pub fn derive_deployment_status(
 /// What a candidate beside a serving revision means to a person.
 fn beside(candidate: &RevisionStanding, serving: &RevisionStanding) -> Option<String> {
     let (new, old) = (candidate.number, serving.number);
+    // What is being restarted is about to serve again.
+    let is_stopped = serving.status == ApplicationStatus::Stopped;
     if candidate.status.is_open() {
+        let meanwhile = if is_stopped {
+            "is STOPPED"
+        } else {
+            "serves meanwhile"
+        };
+        let why = candidate.detail.as_deref();
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         return Some(format!(
-            "revision {new} is {}; revision {old} serves meanwhile",
+            "revision {new} is {}{why}; revision {old} {meanwhile}",
             candidate.status
         ));
     }
+    let still = if is_stopped {
+        "is STOPPED"
+    } else {
+        "still serves"
+    };
     match candidate.status {
         ApplicationStatus::Failed
         | ApplicationStatus::RolledBack
@@ -87,7 +101,7 @@ fn beside(candidate: &RevisionStanding, serving: &RevisionStanding) -> Option<St
                 .map(|detail| format!(": {detail}"))
                 .unwrap_or_default();
             Some(format!(
-                "revision {new} is {}{reason}; revision {old} still serves{detail}",
+                "revision {new} is {}{reason}; revision {old} {still}{detail}",
                 candidate.status
             ))
         }
@@ -169,7 +183,29 @@ mod tests {
             S::Building,
             None,
         );
+        for (latest, words) in [
+            (S::Building, "is BUILDING; revision 1 is STOPPED"),
+            (S::Failed, "(BUILD_FAILED); revision 1 is STOPPED"),
+        ] {
+            let stopped = Some((1, S::Stopped));
+            check(up, stopped, Some((2, latest)), S::Stopped, Some(words));
+        }
         check(up, None, None, S::Requested, None);
+    }
+
+    #[test]
+    fn what_a_candidate_waits_for_is_said() {
+        let waiting = RevisionStanding {
+            detail: Some("waiting for a ready node".to_owned()),
+            ..revision(2, S::Requested)
+        };
+        let running = revision(1, S::Running);
+        let derived =
+            derive_deployment_status(DesiredState::Running, Some(&running), Some(&waiting));
+        assert_eq!(
+            derived.detail.as_deref(),
+            Some("revision 2 is REQUESTED (waiting for a ready node); revision 1 serves meanwhile")
+        );
     }
 
     #[test]
