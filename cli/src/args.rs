@@ -138,6 +138,7 @@ impl From<ForwardArguments> for ::node::forward::ForwardArgs {
         Self {
             control: arguments.control,
             table: arguments.table,
+            idle: ::node::forward::IDLE,
         }
     }
 }

@@ -23,4 +23,4 @@ mod table;
 
 pub use client::{ForwardError, Forwarder, ForwarderSettings};
 pub use protocol::{ForwarderState, Route, RouteState, TargetState};
-pub use server::{ForwardArgs, main};
+pub use server::{ForwardArgs, IDLE, main};

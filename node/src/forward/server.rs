@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,6 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a forwarder waits for the one that it replaces to be gone.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a forwarder stays without a port and without a word from its node: one of a node that is
+/// there is asked more often.
+pub const IDLE: Duration = Duration::from_secs(300);
 
 /// The time between two tries to accept a conversation.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,9 +37,13 @@ pub struct ForwardArgs {
     pub control: PathBuf,
     /// The table on disk.
     pub table: PathBuf,
+    /// How long it stays without a port and without a word from its node, which starts it again when it
+    /// is needed.
+    pub idle: Duration,
 }
 
-/// Runs the forwarder until it is told to end, by its control socket or SIGTERM.
+/// Runs the forwarder until it is told to end, by its control socket or SIGTERM, or has nothing to do
+/// any more.
 #[must_use]
 pub fn main(args: &ForwardArgs) -> ExitCode {
     match run(args) {
@@ -69,6 +78,7 @@ async fn serve(args: &ForwardArgs, descriptors: u64) -> io::Result<()> {
         ports: Mutex::new(Ports::new(connections)),
         table: args.table.clone(),
         stop: CancellationToken::new(),
+        heard: AtomicBool::new(true),
     });
     server.restore().await;
     remove_if_there(&args.control)?;
@@ -76,8 +86,10 @@ async fn serve(args: &ForwardArgs, descriptors: u64) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     // Taken so that it does not end us.
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut idle = tokio::time::interval(args.idle);
     loop {
         tokio::select! {
+            _ = idle.tick() => if server.is_idle().await { break },
             accepted = control.accept() => match accepted {
                 Ok((stream, _)) => drop(tokio::spawn(server.clone().talk(stream))),
                 // Mostly no descriptor is free for the moment: no reason to end every connection.
@@ -124,9 +136,17 @@ struct Server {
     ports: Mutex<Ports>,
     table: PathBuf,
     stop: CancellationToken,
+    /// Whether its node has said something since that was last looked at.
+    heard: AtomicBool,
 }
 
 impl Server {
+    /// Nothing to serve, and nothing was said since this was last asked.
+    async fn is_idle(&self) -> bool {
+        let was_silent = !self.heard.swap(false, Ordering::Relaxed);
+        was_silent && self.ports.lock().await.routes().next().is_none()
+    }
+
     /// Puts the table on disk in force. A port that something else took meanwhile is kept, not
     /// bound; a table that cannot be read is left where it is until the node puts a new one.
     async fn restore(&self) {
@@ -174,6 +194,7 @@ impl Server {
             if line.is_empty() {
                 return Ok(());
             }
+            self.heard.store(true, Ordering::Relaxed);
             let (reply, last) = self.answer(&line).await;
             let mut answer = serde_json::to_vec(&reply)?;
             answer.push(b'\n');

@@ -14,7 +14,12 @@ fn main() -> ExitCode {
         Some("internal-fetch") => node::git::child_main(),
         Some("forward") => match (value("--control"), value("--table")) {
             (Some(control), Some(table)) => {
-                node::forward::main(&node::forward::ForwardArgs { control, table })
+                let idle = node::forward::IDLE;
+                node::forward::main(&node::forward::ForwardArgs {
+                    control,
+                    table,
+                    idle,
+                })
             }
             _ => ExitCode::from(2),
         },

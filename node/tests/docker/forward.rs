@@ -11,6 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+/// A state directory whose forwarder does not stay long without anything to do.
+const SHORT: &str = "short";
+
 /// Says to the second test process which state directory is its forwarder's.
 const PARENT_DIR: &str = "LONGSHORE_TEST_FORWARD_PARENT";
 
@@ -26,7 +29,17 @@ fn argument(name: &str) -> Option<PathBuf> {
 #[test]
 fn the_forwarder() {
     if let (Some(control), Some(table)) = (argument("--control"), argument("--table")) {
-        let code = node::forward::main(&ForwardArgs { control, table });
+        let is_short = control.components().any(|part| part.as_os_str() == SHORT);
+        let idle = if is_short {
+            Duration::from_millis(100)
+        } else {
+            node::forward::IDLE
+        };
+        let code = node::forward::main(&ForwardArgs {
+            control,
+            table,
+            idle,
+        });
         assert_eq!(code, std::process::ExitCode::SUCCESS);
     }
 }
@@ -317,6 +330,25 @@ async fn two_nodes_handles_share_one_forwarder() {
     let again = forwarder(running.dir.path());
     let (one, two) = tokio::join!(running.forwarder.ensure(), again.ensure());
     assert_eq!(one.unwrap().pid, two.unwrap().pid);
+}
+
+#[tokio::test]
+async fn one_that_nobody_needs_ends_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join(SHORT);
+    std::fs::create_dir(&place).unwrap();
+    let forwarder = forwarder(&place);
+    let port = free_port().await;
+    let target = application("app").await;
+    forwarder.put(&[Route { port, target }]).await.unwrap();
+    // A table with a port in it is a reason to stay, also without a word.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(ask(port).await.unwrap(), "app");
+    forwarder.remove(&[port]).await.unwrap();
+    // Asked whether it is there it would stay; the socket goes with it.
+    let gone = || async { (!place.join("forward.sock").exists()).then_some(()) };
+    testkit::eventually("the forwarder is gone", gone).await;
+    assert!(forwarder.state_if_running().await.unwrap().is_none());
 }
 
 #[tokio::test]
