@@ -1,9 +1,10 @@
 //! `longshore standalone`: orchestrator and node in one process, on SQLite and the local bus.
 
 use super::control_plane::{self, GitArgs, ListenArgs};
-use super::hand::{self, HandArgs};
+use super::hand::HandArgs;
 use super::{Services, ThreadArgs, token};
 use crate::paths::default_data_dir;
+use ::node::Node;
 use ::orchestrator::Settings;
 use anyhow::Context;
 use secrecy::SecretString;
@@ -42,10 +43,6 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let data_dir = prepare(arguments.data_dir.unwrap_or_else(default_data_dir))?;
-    let admin_token = match token::given(None)? {
-        Some(token) => token,
-        None => token::kept(&data_dir)?,
-    };
     let mut services = Services::new()?;
     let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
     // One machine and one user: a Git server beside it is as good as any.
@@ -57,15 +54,22 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let node = arguments
         .hand
         .settings(arguments.name, data_dir.join("node"), policy);
+    // First: it holds the data directory, which another process may be using, and says what is wrong
+    // with the settings.
+    let node = Node::start(node, Arc::clone(&bus), services.stop()).await?;
+    let admin_token = match token::given(None)? {
+        Some(token) => token,
+        None => token::kept(&data_dir)?,
+    };
     control_plane::start(
         &mut services,
         settings,
-        Arc::clone(&bus),
+        bus,
         arguments.listen.listen,
         admin_token,
     )
     .await?;
-    hand::start(&mut services, node, bus).await?;
+    services.add("node", node.run());
     services.run().await
 }
 
