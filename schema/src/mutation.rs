@@ -7,7 +7,7 @@ use crate::input::CreateDeploymentInput;
 use crate::object::{DeadLetter, Deployment, Node, Revision};
 use crate::query::dead_letter;
 use async_graphql::{Context, ID, Object};
-use orchestrator::error::parse_id;
+use orchestrator::error::{CommandError, parse_id};
 use shared::id::{DeadLetterId, DeploymentId, NodeId, RevisionId};
 
 /// What may be asked for. An answer means that the wish is recorded; subscriptions tell how it goes on.
@@ -88,7 +88,7 @@ impl Mutation {
         Ok(ctx
             .operator()?
             .commands()
-            .start(deployment_id(&id)?, services.unwrap_or_default())
+            .start(deployment_id(&id)?, named(services)?)
             .await?
             .into())
     }
@@ -105,7 +105,7 @@ impl Mutation {
         Ok(ctx
             .operator()?
             .commands()
-            .stop(deployment_id(&id)?, services.unwrap_or_default())
+            .stop(deployment_id(&id)?, named(services)?)
             .await?
             .into())
     }
@@ -122,7 +122,7 @@ impl Mutation {
         Ok(ctx
             .operator()?
             .commands()
-            .restart(deployment_id(&id)?, services.unwrap_or_default())
+            .restart(deployment_id(&id)?, named(services)?)
             .await?
             .into())
     }
@@ -229,5 +229,17 @@ impl Mutation {
         let id: DeadLetterId = parse_id("dead letter", &id)?;
         ctx.operator()?.dead_letters().drop(id).await?;
         Ok(letter)
+    }
+}
+
+/// The services that are meant: all when nothing was said. An empty list is no way to say all: it is
+/// what is left of somebody's filter.
+fn named(services: Option<Vec<String>>) -> Result<Vec<String>, ApiError> {
+    match services {
+        Some(names) if names.is_empty() => {
+            let what = "name at least one, or leave it out to mean all";
+            Err(CommandError::invalid("services", what).into())
+        }
+        names => Ok(names.unwrap_or_default()),
     }
 }

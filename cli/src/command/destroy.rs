@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal};
 Example:
   longshore deployment destroy hello --volumes --yes
 
-On a terminal it asks first. Elsewhere, such as in a script, it does not.")]
+On a terminal it asks first. Elsewhere, such as in a script, it needs --yes.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: TargetArgs,
@@ -32,9 +32,14 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let client = super::connect(&arguments.server)?;
     let deployment = target::find(&client, &arguments.target).await?;
-    let asks = !arguments.yes && io::stdin().is_terminal() && io::stderr().is_terminal();
-    if asks && !agrees(&deployment.name, arguments.volumes)? {
-        return Err(Failure::input("nothing was done"));
+    if !arguments.yes {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            let nobody = format!("nobody can be asked whether to destroy {}", deployment.name);
+            return Err(Failure::input(nobody).advise("do not ask: --yes"));
+        }
+        if !agrees(&deployment.name, arguments.volumes)? {
+            return Err(Failure::input("nothing was done"));
+        }
     }
     let variables = json!({ "id": deployment.id, "volumes": arguments.volumes });
     let deployment: Only<Deployment> = client.ask(Document::Destroy, variables).await?;

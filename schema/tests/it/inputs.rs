@@ -285,6 +285,14 @@ async fn what_is_asked_of_a_deployment_is_checked() {
     for mutation in ["startDeployment", "stopDeployment", "restartDeployment"] {
         let document =
             format!("mutation($i:ID!,$s:[String!]){{{mutation}(id:$i,services:$s){{id}}}}");
+        let nothing = server
+            .ask_with(&document, json!({ "i": id, "s": [] }))
+            .await;
+        assert_eq!(
+            code(&nothing),
+            "INVALID_INPUT",
+            "no way to say all: {nothing}"
+        );
         for text in texts() {
             let answer = server
                 .ask_with(&document, json!({ "i": id, "s": [text] }))
