@@ -57,6 +57,12 @@ impl LogSink {
         }
     }
 
+    /// A log that nobody reads.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self::collecting().0
+    }
+
     /// A sink whose lines stay in memory, up to [`QUEUE_LIMIT`].
     #[must_use]
     pub fn collecting() -> (Self, CollectedLines) {

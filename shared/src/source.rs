@@ -63,7 +63,7 @@ impl Source {
         let commit = match &mut self {
             Self::GitApp(_) => Some(CommitId::parse(version)?),
             Self::Image(source) => {
-                source.image = source.image.at(&ImageDigest::parse(version)?);
+                source.image = source.image.at(&ImageDigest::of_version(version)?);
                 None
             }
         };

@@ -58,11 +58,17 @@ impl Action {
         tries: u32,
         cancel: CancellationToken,
     ) -> Self {
-        let subject = LogSubject::Build {
-            revision_id: entry.request.revision_id,
-            epoch: entry.request.epoch,
+        let log = match entry.request.action {
+            WorkAction::Deploy(_) => {
+                let subject = LogSubject::Build {
+                    revision_id: entry.request.revision_id,
+                    epoch: entry.request.epoch,
+                };
+                LogSink::new(subject, i64::from(tries) * LOG_TRY, core.telemetry.clone())
+            }
+            // The build log ended with the deployment action.
+            _ => LogSink::nowhere(),
         };
-        let log = LogSink::new(subject, i64::from(tries) * LOG_TRY, core.telemetry.clone());
         Self {
             core,
             entry,

@@ -1,7 +1,8 @@
 //! What the journal remembers, one type a table.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use shared::id::{DeploymentId, RevisionId};
 use shared::message::{LeasedPort, WorkRequest};
 use shared::name::{DeploymentName, ServiceName};
@@ -68,6 +69,13 @@ pub struct DeploymentRecord {
     pub images: Vec<String>,
 }
 
+/// As it was once written, with the image's name.
+fn digest<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<ImageDigest>, D::Error> {
+    let version = Option::<String>::deserialize(reader)?;
+    let digest = version.map(|version| ImageDigest::of_version(&version));
+    digest.transpose().map_err(D::Error::custom)
+}
+
 /// A revision that was verified on this node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningRevision {
@@ -78,6 +86,7 @@ pub struct RunningRevision {
     /// The commit that it was built from.
     pub commit: Option<CommitId>,
     /// The digest of the image that was pulled.
+    #[serde(default, deserialize_with = "digest")]
     pub image_digest: Option<ImageDigest>,
     /// SHA-256 of everything that decides what runs.
     pub content_hash: String,

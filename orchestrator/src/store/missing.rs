@@ -243,7 +243,10 @@ impl Taking {
             let version = known.source_version.as_deref();
             let (commit, image_digest) = match known.source.0 {
                 Source::GitApp(_) => (version.and_then(|it| CommitId::parse(it).ok()), None),
-                Source::Image(_) => (None, version.and_then(|it| ImageDigest::parse(it).ok())),
+                Source::Image(_) => (
+                    None,
+                    version.and_then(|it| ImageDigest::of_version(it).ok()),
+                ),
             };
             let work = AdoptWork {
                 commit,

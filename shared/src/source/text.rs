@@ -211,6 +211,16 @@ texts! {
     ImageDigest, digest;
 }
 
+impl ImageDigest {
+    /// The digest of a version as it was recorded, which once was `name@digest`.
+    ///
+    /// # Errors
+    /// [`SourceTextError`].
+    pub fn of_version(text: &str) -> Result<Self, SourceTextError> {
+        Self::parse(text.rsplit('@').next().unwrap_or_default())
+    }
+}
+
 impl ImageRef {
     /// This very image of the name, whatever its tag leads to.
     #[must_use]
@@ -345,6 +355,11 @@ mod tests {
         }
         let longest = ImageRef::parse(&"a".repeat(440)).unwrap();
         assert!(ImageRef::parse(longest.at(&one).as_str()).is_ok());
+        assert_eq!(
+            ImageDigest::of_version(&format!("app@{one}")),
+            Ok(one.clone())
+        );
+        assert_eq!(ImageDigest::of_version(one.as_str()), Ok(one));
         for text in ["", "sha256:", "sha256:AB", &"a".repeat(64), "md5:1"] {
             assert!(ImageDigest::parse(text).is_err(), "{text:?}");
         }
