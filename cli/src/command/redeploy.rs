@@ -16,7 +16,8 @@ Example:
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: TargetArgs,
-    /// The branch, tag or commit that becomes the deployment's; the same as before when absent.
+    /// The branch, tag or commit that becomes the deployment's, HEAD for the server's default branch; the
+    /// same as before when absent.
     #[arg(long = "ref", value_name = "REF")]
     git_ref: Option<String>,
     #[command(flatten)]
