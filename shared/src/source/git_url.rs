@@ -64,7 +64,9 @@ pub enum GitUrlError {
         scheme: String,
     },
     /// A user with a password, or a token, inside the URL, where logs would show it.
-    #[error("credentials do not belong in a Git URL: set them as a secret instead")]
+    #[error(
+        "credentials do not belong in a Git URL: use ssh://, with a key that the nodes have (--ssh-key)"
+    )]
     Credentials,
     /// A `file://` URL without the operator's leave.
     #[error(
@@ -72,6 +74,9 @@ pub enum GitUrlError {
     )]
     FileNotAllowed,
 }
+
+const PLAIN: &str =
+    "leave out what begins with `?` or `#`; a branch, tag or commit is given apart, as the ref";
 
 const RULE: &str = "give something like https://host/path.git or ssh://git@host/path.git";
 
@@ -92,7 +97,12 @@ impl GitUrl {
     /// [`GitUrlError`], which says what would be right and never repeats a credential.
     pub fn parse(text: &str) -> Result<Self, GitUrlError> {
         let refused = || GitUrlError::NotAUrl {
-            shown: shown(&crate::secret::redacted_url(text)),
+            // Without these nothing in it can be a credential.
+            shown: if text.contains(['@', '?', '#']) {
+                shown(&crate::secret::redacted_url(text))
+            } else {
+                shown(text)
+            },
             rule: RULE,
         };
         if text.is_empty() || text.len() > 2048 || text.starts_with('-') {
@@ -134,7 +144,10 @@ impl GitUrl {
             return Err(GitUrlError::Credentials);
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(refused());
+            return Err(GitUrlError::NotAUrl {
+                shown: shown(&crate::secret::redacted_url(text)),
+                rule: PLAIN,
+            });
         }
         let host_is_right = match scheme {
             GitScheme::File => url.host_str().unwrap_or("").is_empty(),
@@ -330,10 +343,20 @@ mod tests {
             "https://hunter2@host/a",
             "x://u:hunter2@h/a",
             "https://u:hunter2@/",
+            "https://host/a?token=hunter2",
+            "host/a?token=hunter2",
         ] {
             let error = GitUrl::parse(text).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_says_what_was_given_and_what_is_wrong_with_it() {
+        let words = |text: &str| GitUrl::parse(text).unwrap_err().to_string();
+        assert!(words("/srv/app").starts_with("`/srv/app` is not a Git URL"));
+        let branch = words("https://host/a.git#main");
+        assert!(branch.contains("leave out what begins with"), "{branch}");
     }
 
     #[test]
