@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const PREFETCH: u16 = 512;
 /// How many are applied together.
 const BATCH: usize = 256;
+/// How many bytes of them: read and on their way to the database they are there several times.
+const BATCH_BYTES: usize = 8 << 20;
 /// How long to wait after the database failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -47,13 +49,15 @@ impl Ingest {
     /// Reads what is there. What cannot be read, ever, goes to the dead letters with its reason.
     async fn open(&self, first: Delivery, consumer: &mut Consumer) -> Vec<Opened> {
         let mut batch = Vec::new();
+        let mut bytes = 0;
         let mut next = Some(first);
         while let Some(delivery) = next {
+            bytes += delivery.body.len();
             match decode_each::<NodeReport>(&delivery.body) {
                 Ok(items) => batch.push(Opened::of(delivery, items)),
                 Err(error) => bury(delivery, &error.to_string()).await,
             }
-            next = if batch.len() < BATCH {
+            next = if batch.len() < BATCH && bytes < BATCH_BYTES {
                 consumer.try_next()
             } else {
                 None
