@@ -1,6 +1,7 @@
 //! What `longshore deploy --wait` tells a CI job, and the commands a person uses.
 
-use crate::process::{Standalone, longshore, longshore_as};
+use crate::process::{Standalone, longshore, longshore_as, start};
+use std::ffi::OsStr;
 use testkit::fixture::{DOCKERFILE, hello, with_dockerfile};
 use testkit::free_port;
 use testkit::git_server::GitServer;
@@ -185,6 +186,11 @@ async fn every_list_and_show_has_a_json_form() {
             .until_status(id["deployment"]["id"].as_str().expect("an id"), settled)
             .await;
     }
+    let unasked = longshore(url, &["deployment", "destroy", "json"]).await;
+    assert!(
+        unasked.code != 0 && unasked.stderr.contains("--yes"),
+        "{unasked:?}"
+    );
     assert_eq!(
         longshore(url, &["deployment", "destroy", "json", "--yes"])
             .await
@@ -196,6 +202,23 @@ async fn every_list_and_show_has_a_json_form() {
             .await
             .code,
         0
+    );
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_data_directory_that_is_in_use_is_left_alone() {
+    let server = Standalone::start().await;
+    let data = server.data_dir();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let arguments = ["standalone", "--listen", &listen, "--data-dir"].map(OsStr::new);
+    let arguments: Vec<&OsStr> = arguments.into_iter().chain([data.as_os_str()]).collect();
+    let mut second = start(&server.data.path().join("second.log"), &arguments);
+    assert!(!second.end().await.success());
+    let said = second.log();
+    assert!(
+        said.contains("is in use by another") && !said.contains("Longshore is at"),
+        "{said}"
     );
     server.clean_up().await;
 }
