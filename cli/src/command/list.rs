@@ -6,6 +6,7 @@ use crate::client::document::Document;
 use crate::client::model::{Deployment, DeploymentPage, Only};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 use shared::status::ApplicationStatus;
 
@@ -16,7 +17,7 @@ Example:
   longshore deployment list --label team=web --status RUNNING")]
 pub(crate) struct Arguments {
     /// Only those in this status, such as RUNNING; may be given several times.
-    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', ignore_case = true, value_parser = status_parser())]
     status: Vec<ApplicationStatus>,
     /// Only those with this label, or with any value of this key; may be given several times.
     #[arg(long = "label", value_name = "KEY[=VALUE]", value_delimiter = ',')]
@@ -36,6 +37,12 @@ pub(crate) struct Arguments {
 
 /// As many as the server puts on one page.
 const PAGE: u32 = 100;
+
+/// Names all there are when it is none of them.
+fn status_parser() -> impl TypedValueParser<Value = ApplicationStatus> {
+    let words = ApplicationStatus::ALL.iter().map(|status| status.as_str());
+    PossibleValuesParser::new(words).try_map(|word| word.to_ascii_uppercase().parse())
+}
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let client = super::connect(&arguments.server)?;
