@@ -66,6 +66,15 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Whether what is left of a revision that failed is where its deployment is.
+    fn is_kept(&self, revision: &RevisionRow) -> bool {
+        self.deployments
+            .get(&revision.deployment_id)
+            .is_some_and(|row| {
+                row.active_revision_id == Some(revision.id) && row.node_id == revision.node_id
+            })
+    }
+
     fn name(&self, revision: &RevisionRow) -> String {
         let deployment = self.deployments.get(&revision.deployment_id);
         let name = deployment.map(|row| row.name.to_string());
@@ -225,6 +234,8 @@ fn containers(world: &World, rows: &Rows<'_>, findings: &mut Findings) {
         let expected = match revision.status {
             S::Running => Some(true),
             S::Stopped => Some(false),
+            // It served, and is kept where it failed until something takes its place.
+            S::Failed if rows.is_kept(revision) => Some(false),
             _ => None,
         };
         let Some(is_running) = expected else {

@@ -131,6 +131,7 @@ impl User {
         if wish == Wish::Redeploy {
             self.world.repositories.push(&self.url, &self.dice);
         }
+        let was_unsure = self.promise(|promise| promise.is_unsure);
         for _ in 0..4 {
             let Some((who, orchestrator)) = self.world.orchestrator(&self.dice) else {
                 tokio::time::sleep(self.dice.millis(100, 3000)).await;
@@ -149,7 +150,7 @@ impl User {
                 };
                 format!("user {} asks {who}: {wish:?}: {said}", self.number)
             });
-            if self.remember(wish, heard) {
+            if self.remember(wish, heard, was_unsure) {
                 return;
             }
             tokio::time::sleep(self.dice.millis(100, 3000)).await;
@@ -157,7 +158,7 @@ impl User {
     }
 
     /// Keeps what was promised; `true` when there is nothing to ask again.
-    fn remember(&self, wish: Wish, heard: Heard) -> bool {
+    fn remember(&self, wish: Wish, heard: Heard, was_unsure: bool) -> bool {
         self.promise(|promise| match heard {
             Heard::Done(view) => {
                 promise.id = Some(view.id);
@@ -171,7 +172,8 @@ impl User {
                 true
             }
             Heard::DoneToo => {
-                promise.is_unsure = false;
+                // What an earlier wish may have done is no clearer.
+                promise.is_unsure = was_unsure;
                 true
             }
             // What an earlier try may have done stays unsure.
