@@ -183,14 +183,11 @@ impl Store {
                 continue;
             }
             let newest = deployment.latest_revision_id.and_then(|id| latest.get(&id));
-            let meaning = outcome.found.as_ref().map(|commit| {
-                let decision = if left.contains(&deployment.id) {
-                    Decision::Known
-                } else {
-                    decide(deployment, newest, commit)
-                };
-                (commit, decision)
-            });
+            let is_left = left.contains(&deployment.id);
+            let meaning = outcome
+                .found
+                .as_ref()
+                .map(|commit| (commit, decide(deployment, newest, is_left, commit)));
             looked.push(Looked {
                 deployment,
                 outcome,
@@ -252,9 +249,11 @@ enum Decision {
     Undecided,
 }
 
+/// `is_left`: the newest revision went back from what was found.
 fn decide(
     deployment: &deployment::Model,
     newest: Option<&revision::Model>,
+    is_left: bool,
     found: &CommitId,
 ) -> Decision {
     // Stopped while its repository was being looked at: the commit is for when it is started again.
@@ -274,9 +273,10 @@ fn decide(
     {
         // Also when it failed: the same commit is not tried for ever.
         Some(version) if version == found.as_str() => Decision::Known,
-        // Nothing was seen of this ref before, and somebody chose an older commit on purpose.
+        // Somebody chose an older commit on purpose: it was left, or nothing was seen of this ref before.
         Some(_)
-            if newest.cause == RevisionCause::Rollback && deployment.last_seen_commit.is_none() =>
+            if newest.cause == RevisionCause::Rollback
+                && (is_left || deployment.last_seen_commit.is_none()) =>
         {
             Decision::Known
         }
