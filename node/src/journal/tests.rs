@@ -374,4 +374,10 @@ fn rows_of_a_journal_from_before_placements_were_counted_read() {
     });
     let running: RunningRevision = serde_json::from_value(running).unwrap();
     assert_eq!(running.given, 0, "older than any picture");
+    // A digest was once written behind the image's name.
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let mut named = serde_json::to_value(&running).unwrap();
+    named["image_digest"] = serde_json::json!(format!("127.0.0.1:5000/app@{digest}"));
+    let named: RunningRevision = serde_json::from_value(named).unwrap();
+    assert_eq!(named.image_digest.map(String::from), Some(digest));
 }

@@ -185,6 +185,7 @@ both! {
         assert_eq!((gone.status.status, gone.status.detail, gone.url), (S::Destroyed, None, None));
         assert!(stage.queries.ports_of(&[id]).await.unwrap().is_empty());
         assert!(stage.queries.services_of(&[id]).await.unwrap().is_empty());
+        assert!(stage.queries.services_of(&[id]).await.unwrap().is_empty());
         assert_eq!(stage.queries.deployment_by_name("demo").await.unwrap(), None);
         assert!(stage.queries.deployments_page(&Default::default(), &Default::default()).await.unwrap().edges.is_empty());
         stage.create("demo").await;

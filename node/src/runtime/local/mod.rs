@@ -41,7 +41,6 @@ pub struct LocalRuntime {
     forwarder: Forwarder,
     /// Whether containers' own addresses can be reached from here, as the engine said last.
     reachable: AtomicBool,
-    /// Where published ports are reached.
     /// Where the ports are that the engine publishes: an address or a host name.
     published_at: String,
     network_pool: Ipv4Net,
