@@ -8,6 +8,8 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+#[path = "worker/app.rs"]
+mod app;
 #[path = "worker/crashes.rs"]
 mod crashes;
 #[path = "worker/deploys.rs"]

@@ -1,6 +1,7 @@
 //! A node that is killed at some step, or told to stop, and the one that comes after it.
 
-use super::support::{App, Stage};
+use super::app::App;
+use super::support::Stage;
 use node::runtime::simulated::Step;
 use node::{Node, StartError};
 use shared::message::{NodeReport, ReportFacts, ServiceSelection, WorkAction, WorkRequest};

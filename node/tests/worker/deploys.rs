@@ -1,6 +1,7 @@
 //! Deployment actions that come to their end.
 
-use super::support::{App, Stage};
+use super::app::App;
+use super::support::Stage;
 use node::runtime::simulated::Step;
 use shared::message::NodeReport;
 use shared::spec::HealthSpec;

@@ -1,6 +1,7 @@
 //! What somebody does behind the node's back, and what a mistake in the node itself does.
 
-use super::support::{App, Stage};
+use super::app::App;
+use super::support::Stage;
 use node::runtime::Runtime as _;
 use node::runtime::simulated::Step;
 use shared::message::{ServiceSelection, WorkAction, WorkRequest};

@@ -1,6 +1,7 @@
 //! What runs: stopping, starting, crashes, an engine that goes away, logs.
 
-use super::support::{App, Stage};
+use super::app::App;
+use super::support::Stage;
 use shared::id::StreamId;
 use shared::message::{ReportFacts, ServiceSelection, WorkAction};
 use shared::spec::HealthSpec;

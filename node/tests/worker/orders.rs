@@ -1,6 +1,7 @@
 //! Orders that come twice, late, out of place, or for something that is under way.
 
-use super::support::{App, Stage};
+use super::app::App;
+use super::support::Stage;
 use node::runtime::simulated::Step;
 use shared::id::StoreIncarnation;
 use shared::message::{NodeReport, WorkAction, WorkItem, WorkRequest};

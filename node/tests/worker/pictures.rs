@@ -1,7 +1,8 @@
 //! The whole picture: what is stale goes, what is missing is said and taken up again, what was lost
 //! on the way is said again.
 
-use super::support::{App, Stage};
+use super::app::App;
+use super::support::Stage;
 use node::runtime::Runtime as _;
 use node::runtime::simulated::Step;
 use shared::bus::{Address, Bus as _};
