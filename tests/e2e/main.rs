@@ -18,6 +18,7 @@ mod examples;
 mod fleet;
 mod images;
 mod leaving;
+mod lifecycle;
 mod outage;
 mod process;
 mod standalone;

@@ -1,5 +1,6 @@
 //! The real binary as a process: started, watched, killed.
 
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -89,6 +90,14 @@ impl Drop for Standalone {
         self.role.take();
         kill_children_of(self.data.path());
     }
+}
+
+/// A text inside an answer of the API.
+pub(crate) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value
+        .pointer(path)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("no {path} in {value:#}"))
 }
 
 /// What a client command printed and how it ended.
