@@ -5,6 +5,7 @@ use crate::scheduler::{Candidate, Placement, Wish, place};
 use crate::store::{Assignment, Claim, PublishableWork, RequestedRevision, Store, StoreError};
 use shared::id::{DeploymentId, NodeId, RevisionId};
 use shared::message::StatusEvent;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -112,8 +113,6 @@ impl Placer {
             } else {
                 requested.await?
             };
-            // What is requested from here on wakes for itself.
-            let is_all = requested.len() < BATCH;
             after = requested.last().map(|revision| revision.id).or(after);
             if !requested.is_empty() {
                 let known = match nodes.take() {
@@ -121,14 +120,10 @@ impl Placer {
                     _ => self.nodes().await?,
                 };
                 let known = nodes.insert(known);
-                let changing = changing(&requested, &known.candidates);
-                if !changing.is_empty() {
-                    let claim = self.store.claim(&changing).await?;
-                    passed_over += claim.passed_over;
-                    self.place_batch(claim, &mut known.candidates).await?;
-                }
+                passed_over += self.place_batch(&requested, &mut known.candidates).await?;
             }
-            if is_all {
+            // What is requested from here on wakes for itself.
+            if requested.len() < BATCH {
                 let has_room = nodes.as_ref().is_some_and(Nodes::has_ready);
                 let up_to = after.map(|last| if has_room { overlapping(last) } else { last });
                 return Ok(Looked { up_to, passed_over });
@@ -145,20 +140,33 @@ impl Placer {
         })
     }
 
+    /// Gives those that may go to nodes, and says of the others why they wait; how many others had in
+    /// hand.
     async fn place_batch(
         &self,
-        claim: Claim<'_>,
+        requested: &[RequestedRevision],
         nodes: &mut [Candidate],
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
+        let leaving = leaving(requested, nodes);
+        let sticky = self.store.with_volumes(&leaving).await?;
+        let decided = decide(requested, &sticky, nodes);
+        self.store.say_why(&decided.waiting).await?;
+        if decided.placeable.is_empty() {
+            return Ok(0);
+        }
+        let claim = self.store.claim(&decided.placeable).await?;
+        self.give(claim, nodes).await
+    }
+
+    async fn give(&self, claim: Claim<'_>, nodes: &mut [Candidate]) -> Result<usize, StoreError> {
         shared::fail_point!("orchestrator::place::after_claim_before_dispatch");
+        let mut passed_over = claim.passed_over;
         let sticky = claim
             .with_volumes(&leaving(&claim.revisions, nodes))
             .await?;
         let mut assignments = Vec::new();
-        let mut waiting = Vec::new();
         for revision in &claim.revisions {
-            let wish = wish(revision, sticky.contains(&revision.deployment_id));
-            match place(&wish, nodes) {
+            match place(&wish(revision, &sticky), nodes) {
                 Placement::On(node_id) => {
                     count(nodes, node_id);
                     assignments.push(Assignment {
@@ -166,12 +174,11 @@ impl Placer {
                         node_id,
                     });
                 }
-                // It is said already.
-                Placement::Wait(why) if revision.status_detail.as_ref() == Some(&why) => {}
-                Placement::Wait(why) => waiting.push((revision.id, why)),
+                // Something changed before it was claimed.
+                Placement::Wait(_) => passed_over += 1,
             }
         }
-        let dispatched = claim.give(&assignments, &waiting).await?;
+        let dispatched = claim.give(&assignments).await?;
         shared::fail_point!("orchestrator::dispatch::after_commit_before_publish");
         if !dispatched.orders.is_empty() && self.orders.send(dispatched.orders).await.is_err() {
             tracing::debug!("the publisher has ended; work is sent again by whoever comes next");
@@ -182,32 +189,45 @@ impl Placer {
             measure(&dispatched.steps);
             self.events.steps(dispatched.steps);
         }
-        Ok(())
+        Ok(passed_over)
     }
 }
 
-fn wish(revision: &RequestedRevision, sticky: bool) -> Wish {
+fn wish(revision: &RequestedRevision, sticky: &HashSet<DeploymentId>) -> Wish {
     Wish {
         pinned: revision.pinned_node.clone(),
         current: revision.current_node,
-        sticky,
+        sticky: sticky.contains(&revision.deployment_id),
     }
 }
 
-/// Those that may get a node now, or another reason to wait. The others are not even locked: what
-/// waits for a node that does not come costs one look.
-fn changing(requested: &[RequestedRevision], nodes: &[Candidate]) -> Vec<RevisionId> {
-    // Whether volumes keep a deployment where it is, is only asked of those that are claimed.
-    let is_changing = |revision: &&RequestedRevision| match place(&wish(revision, false), nodes) {
-        Placement::On(_) => true,
-        Placement::Wait(why) => revision.status_detail.as_ref() != Some(&why),
-    };
-    let changing = requested.iter().filter(is_changing);
-    changing.map(|revision| revision.id).collect()
+/// What a look at revisions that wait comes to. What waits for the same as before is in neither: it
+/// costs one look.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Decided {
+    /// Those that may get a node, once they are claimed.
+    placeable: Vec<RevisionId>,
+    /// Those that have another reason to wait. Nothing is given to them, so they need no claim.
+    waiting: Vec<(RevisionId, String)>,
 }
 
-/// The claimed deployments whose node gets nothing new: only of these it matters whether they can leave
-/// it.
+fn decide(
+    requested: &[RequestedRevision],
+    sticky: &HashSet<DeploymentId>,
+    nodes: &[Candidate],
+) -> Decided {
+    let mut decided = Decided::default();
+    for revision in requested {
+        match place(&wish(revision, sticky), nodes) {
+            Placement::On(_) => decided.placeable.push(revision.id),
+            Placement::Wait(why) if revision.status_detail.as_ref() == Some(&why) => {}
+            Placement::Wait(why) => decided.waiting.push((revision.id, why)),
+        }
+    }
+    decided
+}
+
+/// The deployments whose node gets nothing new: only of these it matters whether they can leave it.
 fn leaving(revisions: &[RequestedRevision], nodes: &[Candidate]) -> Vec<DeploymentId> {
     let is_open = |id: NodeId| nodes.iter().any(|node| node.id == id && node.is_open());
     revisions
@@ -270,32 +290,54 @@ mod tests {
     }
 
     #[test]
-    fn only_what_gets_a_node_or_another_reason_is_claimed() {
-        let pinned_to = |name: Option<&str>, status_detail: Option<String>| RequestedRevision {
+    fn only_what_may_get_a_node_is_claimed_and_only_a_new_reason_is_said() {
+        let pinned_to = |name: Option<&str>| RequestedRevision {
             id: RevisionId::new(),
             deployment_id: DeploymentId::new(),
             pinned_node: name.map(|name| NodeName::parse(name).unwrap()),
             current_node: None,
-            status_detail,
+            status_detail: None,
         };
-        let lost = [node("n1", NodeStatus::Lost)];
-        let mut waiting = vec![pinned_to(Some("n1"), None), pinned_to(None, None)];
-        let all: Vec<_> = waiting.iter().map(|revision| revision.id).collect();
-        assert_eq!(changing(&waiting, &lost), all, "nobody has said why yet");
-        for revision in &mut waiting {
-            let Placement::Wait(why) = place(&wish(revision, false), &lost) else {
-                panic!("{revision:?}")
-            };
+        let lost = node("n1", NodeStatus::Lost);
+        let mut waiting = vec![
+            pinned_to(Some("n1")),
+            pinned_to(None),
+            RequestedRevision {
+                current_node: Some(lost.id),
+                ..pinned_to(None)
+            },
+        ];
+        let kept = HashSet::from([waiting[2].deployment_id]);
+        let ids: Vec<_> = waiting.iter().map(|revision| revision.id).collect();
+        let nodes = [lost.clone()];
+        let said = |decided: &Decided| {
+            decided
+                .waiting
+                .iter()
+                .map(|(id, _)| *id)
+                .collect::<Vec<_>>()
+        };
+
+        let decided = decide(&waiting, &kept, &nodes);
+        assert_eq!(decided.placeable, []);
+        assert_eq!(said(&decided), ids, "nobody has said why yet");
+        for (revision, (_, why)) in waiting.iter_mut().zip(decided.waiting) {
             revision.status_detail = Some(why);
         }
-        assert!(changing(&waiting, &lost).is_empty());
-        let other = [node("n1", NodeStatus::Lost), node("n2", NodeStatus::Ready)];
-        assert_eq!(changing(&waiting, &other), all[1..]);
+        assert_eq!(decide(&waiting, &kept, &nodes), Decided::default());
+
+        let other = [lost.clone(), node("n2", NodeStatus::Ready)];
+        let decided = decide(&waiting, &kept, &other);
+        assert_eq!(decided.placeable, ids[1..2], "the others wait for n1");
+        assert_eq!(decided.waiting, []);
+
         let cordoned = [Candidate {
             cordoned: true,
-            ..node("n1", NodeStatus::Ready)
+            status: NodeStatus::Ready,
+            ..lost
         }];
-        assert_eq!(changing(&waiting, &cordoned), all, "another reason");
+        let decided = decide(&waiting, &kept, &cordoned);
+        assert_eq!(said(&decided), ids, "another reason");
     }
 
     #[test]

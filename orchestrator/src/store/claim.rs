@@ -4,12 +4,12 @@
 use super::dispatch::Wanted;
 use super::ledger::{STANDING_COLUMNS, Standing};
 use super::sql::ROWS_AT_ONCE;
+use super::waiting::RequestedRevision;
 use super::{Store, StoreError, Tx};
 use sea_orm::FromQueryResult;
-use shared::id::{DeploymentId, NodeId, RevisionId, StoreIncarnation};
+use shared::id::{NodeId, RevisionId, StoreIncarnation};
 use shared::name::{DeploymentName, NodeName};
 use std::collections::HashMap;
-use uuid::Uuid;
 
 /// Revisions that nobody else can give away while this lives. Dropped, they are free again and
 /// nothing has changed.
@@ -21,21 +21,6 @@ pub struct Claim<'a> {
     pub revisions: Vec<RequestedRevision>,
     /// How many were left out because somebody else had them, or something of their deployments.
     pub passed_over: usize,
-}
-
-/// A revision that waits for a node.
-#[derive(Clone, Debug, FromQueryResult)]
-pub struct RequestedRevision {
-    /// The revision.
-    pub id: RevisionId,
-    /// Its deployment.
-    pub deployment_id: DeploymentId,
-    /// The node that it must run on.
-    pub pinned_node: Option<NodeName>,
-    /// The node that the deployment is on: its ports and volumes are there.
-    pub current_node: Option<NodeId>,
-    /// Why it waits, as it was last said.
-    pub status_detail: Option<String>,
 }
 
 /// A claimed revision as it is given to a node.
@@ -60,31 +45,6 @@ struct Row {
 }
 
 impl Store {
-    /// Up to `limit` revisions that are REQUESTED, oldest first, beginning after `after`. Left out are
-    /// those whose deployment has an older revision under way: one action at a time.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn requested(
-        &self,
-        after: Option<RevisionId>,
-        limit: usize,
-    ) -> Result<Vec<RequestedRevision>, StoreError> {
-        self.sql(
-                "SELECT r.id, r.deployment_id, r.status_detail, d.pinned_node, d.node_id AS current_node \
-                 FROM revisions r JOIN deployments d ON d.id = r.deployment_id \
-                 WHERE r.is_requested AND d.desired_state <> 'DESTROYED' AND r.id > ",
-            )
-            .bind(after.unwrap_or(RevisionId(Uuid::nil())))
-            .push(
-                " AND (r.number = 1 OR NOT EXISTS (SELECT 1 FROM revisions o WHERE o.deployment_id = r.deployment_id AND o.number < r.number \
-                 AND o.status IN ('INITIALIZED', 'FETCHING', 'BUILDING', 'STARTING', 'VERIFYING'))) ORDER BY r.id LIMIT ",
-            )
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .all(self.reader())
-            .await
-    }
-
     /// Claims those of these revisions that are still REQUESTED and that nobody else holds.
     ///
     /// # Errors
@@ -129,25 +89,6 @@ impl Store {
             passed_over,
         })
     }
-}
-
-/// Writes why revisions wait.
-pub(super) async fn say_why(
-    tx: &Tx<'_>,
-    waiting: &[(RevisionId, String)],
-) -> Result<(), StoreError> {
-    for chunk in waiting.chunks(ROWS_AT_ONCE) {
-        tx.sql("UPDATE revisions SET status_detail = v.column2 FROM ")
-            .rows(
-                chunk
-                    .iter()
-                    .map(|(id, why)| [(*id).into(), why.clone().into()]),
-            )
-            .push(" WHERE revisions.id = v.column1")
-            .run(&**tx)
-            .await?;
-    }
-    Ok(())
 }
 
 impl From<&Row> for RequestedRevision {

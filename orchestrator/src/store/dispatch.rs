@@ -1,7 +1,7 @@
 //! Giving revisions to nodes: REQUESTED becomes INITIALIZED together with the raised epoch, the
 //! reserved ports and the work request, or not at all.
 
-use super::claim::{Claim, Held, say_why};
+use super::claim::{Claim, Held};
 use super::column::{JsonText, Time, now};
 use super::entity::{deployment, node};
 use super::lease::offer_ports;
@@ -44,8 +44,8 @@ pub(super) struct Wanted {
 }
 
 impl Claim<'_> {
-    /// Gives claimed revisions to nodes, and says of others why they wait. What was not claimed, and
-    /// what was chosen for a node that was lost meanwhile, is left out.
+    /// Gives claimed revisions to nodes. What was not claimed, and what was chosen for a node that was
+    /// lost meanwhile, is left out.
     ///
     /// The work requests are recorded as sent, for the caller to send at once. One that is not sent
     /// after all is given back with [`super::Store::work_unsent`], or sent again like any that its node does
@@ -53,20 +53,14 @@ impl Claim<'_> {
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was given to anybody.
-    pub async fn give(
-        self,
-        assignments: &[Assignment],
-        waiting: &[(RevisionId, String)],
-    ) -> Result<Dispatched, StoreError> {
+    pub async fn give(self, assignments: &[Assignment]) -> Result<Dispatched, StoreError> {
         let Self {
             tx, store, held, ..
         } = self;
-        say_why(&tx, waiting).await?;
-        let dispatched = if assignments.is_empty() {
-            Dispatched::default()
-        } else {
-            give(&tx, store, held, assignments).await?
-        };
+        if assignments.is_empty() {
+            return Ok(Dispatched::default());
+        }
+        let dispatched = give(&tx, store, held, assignments).await?;
         shared::fail_point!("orchestrator::dispatch::before_commit");
         tx.commit().await?;
         Ok(dispatched)

@@ -40,12 +40,13 @@ mod revise;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod sql;
+mod waiting;
 mod work;
 mod work_lease;
 
 pub use acting::Acted;
 pub use build_log::{BuildLogLine, BuildLogPosition, BuildLogState};
-pub use claim::{Claim, RequestedRevision};
+pub use claim::Claim;
 pub(crate) use create::watching;
 pub use create::{Created, NewDeployment};
 pub use dead_letter::{DEAD_LETTERS_KEPT, DeadLettersRecorded, KeptMessage, NewDeadLetter};
@@ -61,6 +62,7 @@ pub use report::{Ignored, ReportsApplied};
 pub use revise::{NewRevision, RollbackTo};
 #[cfg(feature = "simulation")]
 pub use simulated::SimulatedDatabase;
+pub use waiting::RequestedRevision;
 pub(crate) use work::WORK_LEASE;
 pub use work::{PublishableWork, WorkAnswers};
 pub use work_lease::WorkTakenBack;

@@ -2,10 +2,10 @@
 
 use super::claim::Claim;
 use super::column::JsonText;
-use super::sql::ROWS_AT_ONCE;
+use super::sql::{ROWS_AT_ONCE, Sql};
 use super::{Store, StoreError};
 use crate::scheduler::Candidate;
-use sea_orm::FromQueryResult;
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use shared::id::{DeploymentId, NodeId};
 use shared::name::NodeName;
 use shared::spec::DeploymentSpec;
@@ -59,9 +59,8 @@ impl Store {
     }
 }
 
-impl Claim<'_> {
-    /// Which of these deployments have volumes on the node that they are on, by what served last. Read
-    /// in the claim's own transaction: it waits for nothing else while it holds rows.
+impl Store {
+    /// Which of these deployments have volumes on the node that they are on, by what served last.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -69,24 +68,43 @@ impl Claim<'_> {
         &self,
         ids: &[DeploymentId],
     ) -> Result<HashSet<DeploymentId>, StoreError> {
-        let mut found = HashSet::new();
-        for chunk in ids.chunks(ROWS_AT_ONCE) {
-            let served: Vec<Served> = self
-                .tx
-                .sql(
-                    "SELECT d.id, r.spec FROM deployments d JOIN revisions r ON r.id = d.active_revision_id \
-                     WHERE r.spec IS NOT NULL AND d.id",
-                )
-                .one_of(chunk.iter().copied())
-                .all(&*self.tx)
-                .await?;
-            let kept = served
-                .into_iter()
-                .filter(|served| served.spec.0.has_volumes());
-            found.extend(kept.map(|served| served.id));
-        }
-        Ok(found)
+        with_volumes(self.reader(), ids).await
     }
+}
+
+impl Claim<'_> {
+    /// The same, read in the claim's own transaction: it waits for nothing else while it holds rows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn with_volumes(
+        &self,
+        ids: &[DeploymentId],
+    ) -> Result<HashSet<DeploymentId>, StoreError> {
+        with_volumes(&*self.tx, ids).await
+    }
+}
+
+async fn with_volumes(
+    db: &impl ConnectionTrait,
+    ids: &[DeploymentId],
+) -> Result<HashSet<DeploymentId>, StoreError> {
+    let mut found = HashSet::new();
+    for chunk in ids.chunks(ROWS_AT_ONCE) {
+        let served: Vec<Served> = Sql::new(
+            db.get_database_backend(),
+            "SELECT d.id, r.spec FROM deployments d JOIN revisions r ON r.id = d.active_revision_id \
+             WHERE r.spec IS NOT NULL AND d.id",
+        )
+        .one_of(chunk.iter().copied())
+        .all(db)
+        .await?;
+        let kept = served
+            .into_iter()
+            .filter(|served| served.spec.0.has_volumes());
+        found.extend(kept.map(|served| served.id));
+    }
+    Ok(found)
 }
 
 impl From<Row> for Candidate {

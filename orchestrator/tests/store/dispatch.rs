@@ -47,22 +47,39 @@ both! {
         let late = stage.store.claim(&waiting).await.unwrap();
         assert_eq!((late.revisions.len(), late.passed_over), (0, 1));
         let assignment = Assignment { revision_id: waiting[0], node_id: node.id };
-        assert!(late.give(&[assignment], &[]).await.unwrap().steps.is_empty());
+        assert!(late.give(&[assignment]).await.unwrap().steps.is_empty());
         assert_eq!(stage.published().await.len(), 1);
     }
 
     async fn what_cannot_be_placed_says_why_and_stays(stage: Stage) {
         let deployment = stage.create("demo").await;
         let waiting = stage.waiting().await;
-        let claim = stage.store.claim(&waiting).await.unwrap();
         let why = [(waiting[0], "no node has joined yet".to_owned())];
-        claim.give(&[], &why).await.unwrap();
+        stage.store.say_why(&why).await.unwrap();
         let revision = stage.latest(deployment.id).await;
         assert_eq!((revision.status, revision.status_detail.as_deref()), (S::Requested, Some("no node has joined yet")));
         assert_eq!(stage.path(revision.id).await, [S::Requested]);
         let again = stage.store.claim(&waiting).await.unwrap();
         assert_eq!(again.revisions[0].status_detail.as_deref(), Some("no node has joined yet"));
         assert!(stage.store.requested(Some(waiting[0]), 10).await.unwrap().is_empty());
+    }
+
+    async fn why_it_waits_is_not_said_of_what_is_given_away_or_in_hand(stage: Stage) {
+        let node = stage.node("n1").await;
+        let given = stage.create("given").await;
+        assert_eq!(stage.dispatch_all(&node).await, 1);
+        let held = stage.create("held").await;
+        let free = stage.create("free").await;
+        let ids: Vec<_> = stage.waiting().await;
+        let given_id = stage.latest(given.id).await.id;
+        let why: Vec<_> = [given_id, ids[0], ids[1]].map(|id| (id, "no room".to_owned())).into();
+        let claim = if stage.is_sqlite() { None } else { Some(stage.store.claim(&ids[..1]).await.unwrap()) };
+        stage.store.say_why(&why).await.unwrap();
+        drop(claim);
+        let said = async |id| stage.latest(id).await.status_detail;
+        assert_eq!(said(given.id).await, None);
+        assert_eq!(said(free.id).await.as_deref(), Some("no room"));
+        assert_eq!(said(held.id).await.as_deref(), stage.is_sqlite().then_some("no room"));
     }
 
     async fn dispatch_places_reserves_and_orders_in_one(stage: Stage) {

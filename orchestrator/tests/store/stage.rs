@@ -218,7 +218,7 @@ impl Stage {
                 node_id: node.id,
             })
             .collect();
-        let given = claim.give(&assignments, &[]).await.unwrap();
+        let given = claim.give(&assignments).await.unwrap();
         // Somebody sends them later, as if this process had ended before it could.
         let orders: Vec<_> = given.orders.iter().map(|work| work.request.id).collect();
         self.store.work_unsent(&orders).await.unwrap();
