@@ -2,8 +2,8 @@
 
 use crate::command::{
     cancel, completions, create, dead_letter_drop, dead_letter_list, dead_letter_retry,
-    dead_letter_show, deploy, destroy, list, logs, node_cordon, node_drain, node_list, node_remove,
-    node_show, node_uncordon, redeploy, restart, rollback, show, start, stop,
+    dead_letter_show, deploy, destroy, history, list, logs, node_cordon, node_drain, node_list,
+    node_remove, node_show, node_uncordon, redeploy, restart, rollback, show, start, stop,
 };
 use crate::exit::EXIT_CODES;
 use crate::role::{LogArgs, migrate, node, orchestrator, standalone};
@@ -111,6 +111,7 @@ pub(crate) enum DeploymentCommand {
     Create(create::Arguments),
     List(list::Arguments),
     Show(show::Arguments),
+    History(history::Arguments),
     Start(start::Arguments),
     Stop(stop::Arguments),
     Restart(restart::Arguments),

@@ -105,6 +105,7 @@ fn deployment(command: DeploymentCommand) -> ExitCode {
         D::Create(arguments) => client(command::create::run(arguments)),
         D::List(arguments) => client(command::list::run(arguments)),
         D::Show(arguments) => client(command::show::run(arguments)),
+        D::History(arguments) => client(command::history::run(arguments)),
         D::Start(arguments) => client(command::start::run(arguments)),
         D::Stop(arguments) => client(command::stop::run(arguments)),
         D::Restart(arguments) => client(command::restart::run(arguments)),

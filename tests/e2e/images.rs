@@ -1,6 +1,6 @@
 //! An image of a registry as the source: pulled, and each revision one version of it for good.
 
-use crate::process::Standalone;
+use crate::process::{Standalone, longshore};
 use serde_json::{Value, json};
 use testkit::body_of;
 use testkit::docker;
@@ -15,11 +15,13 @@ async fn a_tag_that_moves_changes_no_revision_that_was() {
     let registry = Registry::start().await;
     let image = registry.push("app:v1", "one");
     let server = Standalone::start().await;
-    let deployment = server
-        .api
-        .create(json!({ "name": "pulled", "image": { "ref": image, "port": 8000 } }))
-        .await;
-    let id = deployment["id"].as_str().expect("an id");
+    let arguments = [
+        "deploy", "pulled", "--image", &image, "--port", "8000", "--wait", "--output", "json",
+    ];
+    let deployed = longshore(&server.api.url, &arguments).await;
+    assert_eq!(deployed.code, 0, "{deployed:?}");
+    let id = deployed.json()["deployment"]["id"].clone();
+    let id = id.as_str().expect("an id");
     let first = server.api.until_latest(id, 1, "RUNNING").await;
     assert_eq!(page(&first).await.as_deref(), Some("one"));
 
@@ -39,6 +41,30 @@ async fn a_tag_that_moves_changes_no_revision_that_was() {
     let third = server.api.until_latest(id, 3, "RUNNING").await;
     assert_eq!(page(&third).await.as_deref(), Some("one"));
     assert_eq!(self::versions(&server, id).await[2], versions[0]);
+
+    let history = longshore(
+        &server.api.url,
+        &["deployment", "history", "pulled", "--output", "json"],
+    );
+    let history = history.await.json();
+    let numbers: Vec<_> = history.as_array().expect("revisions").iter().collect();
+    assert_eq!(numbers.len(), 3, "{history}");
+    assert_eq!(numbers[0]["sourceVersion"], versions[0], "{history}");
+    let destroyed = longshore(
+        &server.api.url,
+        &[
+            "deployment",
+            "destroy",
+            "pulled",
+            "--yes",
+            "--wait",
+            "--output",
+            "json",
+        ],
+    );
+    let destroyed = destroyed.await;
+    assert_eq!(destroyed.code, 0, "{destroyed:?}");
+    assert_eq!(destroyed.json()["status"], "DESTROYED");
 
     server.clean_up().await;
     for version in &versions {

@@ -42,7 +42,7 @@ fragment DeploymentParts on Deployment {
   source {
     __typename
     ... on GitSource { url ref subdir pollSeconds }
-    ... on ImageSource { image: ref }
+    ... on ImageSource { image: ref port }
   }
   gitWatch { lastPolledAt nextPollAt lastCommit lastError }
   labels { key value }

@@ -85,7 +85,6 @@ impl ClientError {
                 "set LONGSHORE_TOKEN (or --token-file) to the server's admin token; a standalone server keeps it in <data-dir>/admin-token"
             }
             Self::Refused { code, .. } => match code.as_str() {
-                "NOT_FOUND" => "see what there is: longshore deployment list",
                 "UNAVAILABLE" => "the server cannot reach what it needs; its /readyz says what",
                 _ => return None,
             },

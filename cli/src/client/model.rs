@@ -44,6 +44,8 @@ pub(crate) struct Source {
     pub(crate) poll_seconds: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<u16>,
 }
 
 impl Source {
@@ -59,6 +61,9 @@ impl Source {
         }
         if let Some(subdir) = &self.subdir {
             text.push_str(&format!(" in {subdir}"));
+        }
+        if let Some(port) = self.port {
+            text.push_str(&format!(", port {port}"));
         }
         text
     }
@@ -241,7 +246,8 @@ pub(crate) struct PageInfo {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateDeploymentInput {
     pub(crate) name: String,
-    pub(crate) git: GitSourceInput,
+    pub(crate) git: Option<GitSourceInput>,
+    pub(crate) image: Option<ImageSourceInput>,
     pub(crate) labels: Vec<Label>,
     pub(crate) node: Option<String>,
 }
@@ -255,6 +261,14 @@ pub(crate) struct GitSourceInput {
     pub(crate) git_ref: Option<String>,
     pub(crate) subdir: Option<String>,
     pub(crate) poll_seconds: Option<u32>,
+}
+
+/// An image of a registry to deploy.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ImageSourceInput {
+    #[serde(rename = "ref")]
+    pub(crate) reference: String,
+    pub(crate) port: Option<u16>,
 }
 
 /// An answer with one field, of whatever name.

@@ -10,9 +10,13 @@ use serde_json::json;
 
 /// Create a deployment; its name must be free.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "longshore deployment create [OPTIONS] <NAME> (--git <URL> | --image <IMAGE>)",
+    after_help = "\
 Example:
-  longshore deployment create hello --git https://git.example/team/hello.git --label team=web")]
+  longshore deployment create hello --git https://git.example/team/hello.git --label team=web
+  longshore deployment create cache --image redis:7 --port 6379"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     source: SourceArgs,
@@ -23,12 +27,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let input = arguments.source.input()?;
     let client = super::connect(&arguments.server)?;
     let created: Only<Deployment> = client
-        .ask(
-            Document::Create,
-            json!({ "input": arguments.source.input() }),
-        )
+        .ask(Document::Create, json!({ "input": input }))
         .await?;
     let sentence = format!("{} is being deployed", created.0.name);
     wait::started(

@@ -15,12 +15,14 @@ use serde_json::json;
 pub(crate) const EXAMPLE: &str = "\
 Example:
   longshore deploy hello --git https://git.example/team/hello.git --wait
+  longshore deploy cache --image redis:7 --port 6379 --wait
 
-A deployment of this name from the same repository and folder is deployed again, with --ref when given.";
+A deployment of this name from the same repository and folder, or of the same image, is deployed again:
+from --ref when given, from what the image's tag leads to now.";
 
-/// Deploy a Git repository; deploy it again when the deployment exists.
+/// Deploy a Git repository or an image; deploy it again when the deployment exists.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = EXAMPLE, override_usage = "longshore deploy [OPTIONS] <NAME> (--git <URL> | --image <IMAGE>)")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     source: SourceArgs,
@@ -31,15 +33,13 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let input = arguments.source.input()?;
     let client = super::connect(&arguments.server)?;
     let (deployment, sentence) = match target::by_name(&client, &arguments.source.name).await? {
         Some(existing) => again(&client, &arguments.source, &existing).await?,
         None => {
             let created: Only<Deployment> = client
-                .ask(
-                    Document::Create,
-                    json!({ "input": arguments.source.input() }),
-                )
+                .ask(Document::Create, json!({ "input": input }))
                 .await?;
             let sentence = format!("{} is being deployed", created.0.name);
             (created.0, sentence)

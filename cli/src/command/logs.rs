@@ -1,5 +1,6 @@
 //! `longshore deployment logs`: what the services print, or the log of a revision's deployment.
 
+use super::history;
 use super::target::{self, TargetArgs};
 use crate::client::access::ServerArgs;
 use crate::client::document::Document;
@@ -8,7 +9,6 @@ use crate::client::{Client, ClientError, SocketEvent};
 use crate::exit::{Exit, Failure};
 use crate::follow::{OVERLAP, Told};
 use crate::output::{self, Format};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -41,16 +41,6 @@ pub(crate) struct Arguments {
     server: ServerArgs,
 }
 
-#[derive(Deserialize)]
-struct Revisions {
-    revisions: Page,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    nodes: Vec<Revision>,
-}
-
 /// A live log has no end of its own. Without --follow it is taken for read once nothing came for so
 /// long; the first line may take longer, since a node has to be asked.
 const QUIET: Duration = Duration::from_secs(1);
@@ -78,7 +68,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
             json!({ "id": deployment.id, "service": arguments.service, "tail": arguments.tail });
         (Document::ServiceLog, variables)
     };
-    let lines = read(&client, document, variables, &arguments).await?;
+    let lines = read(&client, document, variables, &arguments).await;
+    let lines = lines.map_err(|failure| match document {
+        Document::ServiceLog if failure.advice.is_none() => {
+            let build = format!("longshore deployment logs {} --build", deployment.name);
+            failure.advise(format!("how its newest revision was built: {build}"))
+        }
+        _ => failure,
+    })?;
     if arguments.server.output == Format::Json && !arguments.follow {
         output::print_json(&lines)?;
     }
@@ -86,20 +83,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
 }
 
 async fn revision(client: &Client, deployment_id: &str, number: u32) -> Result<Revision, Failure> {
-    let found: Only<Revisions> = client
-        .ask(
-            Document::Revisions,
-            json!({ "id": deployment_id, "first": REVISIONS }),
-        )
-        .await?;
-    let mut revisions = found.0.revisions.nodes.into_iter();
-    revisions
+    history::newest(client, deployment_id, REVISIONS)
+        .await?
+        .into_iter()
         .find(|revision| revision.number == number)
         .ok_or_else(|| {
             Failure::input(format!(
                 "there is no revision {number} among the last {REVISIONS}"
             ))
-            .advise("see which there are: longshore deployment show DEPLOYMENT")
+            .advise("see which there are: longshore deployment history DEPLOYMENT")
         })
 }
 

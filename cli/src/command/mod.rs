@@ -10,6 +10,7 @@ pub(crate) mod dead_letter_retry;
 pub(crate) mod dead_letter_show;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
+pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod node_cordon;

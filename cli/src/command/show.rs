@@ -1,13 +1,11 @@
 //! `longshore deployment show`.
 
+use super::history;
 use super::target::{self, TargetArgs};
 use crate::client::access::ServerArgs;
-use crate::client::document::Document;
-use crate::client::model::{Deployment, Only, Revision};
+use crate::client::model::Deployment;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
-use serde::Deserialize;
-use serde_json::json;
 use std::io;
 
 /// Show one deployment: where it stands and why, where it answers, its newest revisions.
@@ -22,16 +20,6 @@ pub(crate) struct Arguments {
     server: ServerArgs,
 }
 
-#[derive(Deserialize)]
-struct Revisions {
-    revisions: Page,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    nodes: Vec<Revision>,
-}
-
 /// How many of the newest revisions are listed.
 const REVISIONS: u32 = 5;
 
@@ -42,16 +30,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         output::print_json(&deployment)?;
         return Ok(Exit::Done);
     }
-    let newest: Only<Revisions> = client
-        .ask(
-            Document::Revisions,
-            json!({ "id": deployment.id, "first": REVISIONS }),
-        )
-        .await?;
+    let newest = history::newest(&client, &deployment.id, REVISIONS).await?;
     describe(&deployment)?;
-    let rows: Vec<[String; 4]> = newest.0.revisions.nodes.into_iter().map(row).collect();
     output::print("")?;
-    output::print_table(["REVISION", "STATUS", "VERSION", "ASKED FOR"], &rows)?;
+    history::print(newest)?;
     Ok(Exit::Done)
 }
 
@@ -117,25 +99,4 @@ fn describe(deployment: &Deployment) -> io::Result<()> {
         )?;
     }
     Ok(())
-}
-
-fn row(revision: Revision) -> [String; 4] {
-    let status = match revision.failure_reason {
-        Some(reason) => format!("{} ({reason})", revision.status),
-        None => revision.status.to_string(),
-    };
-    let version: String = revision
-        .source_version
-        .unwrap_or_default()
-        .chars()
-        .take(12)
-        .collect();
-    [
-        revision.number.to_string(),
-        status,
-        version,
-        revision
-            .created_at
-            .to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-    ]
 }

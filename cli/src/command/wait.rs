@@ -79,12 +79,16 @@ fn report(format: Format, name: &str, revision_id: &str, outcome: &Outcome) -> R
         Outcome::Replaced { status, .. } => {
             output::note(&format!("it was not brought to its end: {status}"))
         }
-        Outcome::TimedOut { after } => output::note(&format!(
-            "not decided after {} s; it goes on, look again with: longshore deployment show {name}",
-            after.as_secs()
-        )),
+        Outcome::TimedOut { after } => not_decided(name, *after),
     }
     Ok(())
+}
+
+pub(super) fn not_decided(name: &str, after: Duration) {
+    output::note(&format!(
+        "not decided after {} s; it goes on, look again with: longshore deployment show {name}",
+        after.as_secs()
+    ));
 }
 
 #[cfg(test)]

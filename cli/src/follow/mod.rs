@@ -7,10 +7,12 @@
 mod lines;
 mod outcome;
 mod progress;
+mod removal;
 
 pub(crate) use lines::{OVERLAP, Told};
 pub(crate) use outcome::Outcome;
 pub(crate) use progress::Progress;
+pub(crate) use removal::until_removed;
 
 use crate::client::document::Document;
 use crate::client::model::{Deployment, LogLine, Only, StatusEvent};

@@ -8,6 +8,7 @@ use crate::client::model::{LogLine, StatusEvent};
 use crate::output::{self, Format};
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::status::LogStream;
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,14 @@ pub(crate) struct Progress {
     view: View,
     steps: Vec<String>,
     begin: Instant,
+    /// The last lines of the log that are Longshore's own.
+    told: VecDeque<String>,
+    /// Why it ended as it did, until that is told.
+    why: Option<String>,
 }
+
+/// How many of the log's own lines are remembered: an end is told within the last few.
+const REMEMBERED: usize = 32;
 
 enum View {
     Live(ProgressBar),
@@ -38,6 +46,8 @@ impl Progress {
             view,
             steps: Vec::new(),
             begin: Instant::now(),
+            told: VecDeque::new(),
+            why: None,
         }
     }
 
@@ -49,14 +59,10 @@ impl Progress {
             View::Live(bar) => bar.set_message(self.steps.join(" ✓ ")),
             View::Plain | View::Aside => self.print(status)?,
         }
-        let reason = event.failure_reason.map(|reason| reason.to_string());
-        // While it works, the detail is in the log already; of what ended, it is the reason.
-        let detail = event.detail.as_deref().filter(|_| reason.is_some());
-        if let Some(reason) = reason {
-            self.print(&reason)?;
-        }
-        for line in detail.into_iter().flat_map(output::lines) {
-            self.print(&format!("  {line}"))?;
+        if let Some(reason) = event.failure_reason {
+            self.print(reason.as_str())?;
+            // The log usually says it, and may come later: what it leaves out is told at the end.
+            self.why.clone_from(&event.detail);
         }
         Ok(())
     }
@@ -64,6 +70,10 @@ impl Progress {
     /// One line of the build log.
     pub(super) fn line(&mut self, line: &LogLine) -> io::Result<()> {
         let mark = if line.stream == LogStream::System {
+            if self.told.len() == REMEMBERED {
+                self.told.pop_front();
+            }
+            self.told.push_back(line.text.clone());
             "•"
         } else {
             " "
@@ -85,6 +95,11 @@ impl Progress {
             bar.finish_and_clear();
             self.print(&self.steps.join(" ✓ "))?;
         }
+        if let Some(why) = self.why.take().filter(|why| !is_told(why, &self.told)) {
+            for line in output::lines(&why) {
+                self.print(&format!("  {line}"))?;
+            }
+        }
         self.print(&format!("after {:.1} s", self.elapsed().as_secs_f64()))
     }
 
@@ -103,6 +118,15 @@ impl Progress {
             }
         }
     }
+}
+
+/// Whether the log says already why it ended.
+fn is_told(why: &str, told: &VecDeque<String>) -> bool {
+    let mut lines = why.lines().filter(|line| !line.trim().is_empty());
+    lines.next().is_none_or(|first| {
+        let first = first.trim();
+        told.iter().any(|line| line.contains(first))
+    })
 }
 
 fn bar() -> ProgressBar {
@@ -124,5 +148,17 @@ mod tests {
     #[test]
     fn the_template_is_read() {
         assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+    }
+
+    #[test]
+    fn why_it_failed_is_told_once() {
+        let log = VecDeque::from(["failed: UNHEALTHY: it ended; its last lines:".to_owned()]);
+        assert!(is_told("it ended; its last lines:\nboom", &log));
+        assert!(is_told("", &log));
+        assert!(!is_told("the node was lost", &log));
+        assert!(!is_told(
+            "it ended; its last lines:\nboom",
+            &VecDeque::new()
+        ));
     }
 }

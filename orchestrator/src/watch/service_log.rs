@@ -179,7 +179,7 @@ impl Follower {
             .ok_or_else(|| CommandError::not_found("deployment", id))?;
         let nothing = || {
             CommandError::conflict(format!(
-                "deployment {} has not run yet: it has a build log only",
+                "nothing of deployment {} runs or was kept stopped: only its build logs can be read",
                 deployment.name
             ))
         };
