@@ -3,7 +3,8 @@
 //! Labels alone are never believed. That this very attempt is to be here is the orchestrator's word,
 //! and what it runs comes from there too.
 
-use super::deploy::{engine_returns, take_over};
+use super::comeback::Comebacks;
+use super::deploy::take_over;
 use super::{Action, Ending, containers, routes};
 use crate::journal::{RunningRevision, RunningService, StepReport};
 use crate::runtime::{ContainerFacts, ContainerJob, ContainerState, RuntimeError, StepError};
@@ -18,6 +19,7 @@ pub(super) async fn run(action: &Action, work: &AdoptWork) -> Ending {
         // What took its place says what became of it.
         return action.finish(|_| {}).await;
     }
+    let mut comebacks = Comebacks::default();
     loop {
         match attempt(action, work).await {
             Ok(running) => {
@@ -34,10 +36,9 @@ pub(super) async fn run(action: &Action, work: &AdoptWork) -> Ending {
             Err(StepError::Interrupted) => return action.finish(|_| {}).await,
             Err(StepError::EngineAway(detail)) => {
                 tracing::warn!(work_id = %action.request().id, %detail, "taking up a revision waits for the container engine");
-                tokio::select! {
-                    biased;
-                    () = action.cancel.cancelled() => {}
-                    () = engine_returns(core) => {}
+                let again = action.cancel.run_until_cancelled(comebacks.wait(core));
+                if again.await == Some(false) {
+                    return action.refuse(comebacks.exhausted(&detail)).await;
                 }
             }
         }
@@ -51,6 +52,9 @@ fn is_replaced(action: &Action) -> bool {
 }
 
 async fn attempt(action: &Action, work: &AdoptWork) -> Result<RunningRevision, StepError> {
+    if action.cancel.is_cancelled() {
+        return Err(StepError::Interrupted);
+    }
     let core = &action.core;
     let deployment_id = action.request().deployment_id;
     let mine = action.attempt();
@@ -89,7 +93,7 @@ async fn attempt(action: &Action, work: &AdoptWork) -> Result<RunningRevision, S
     core.routes
         .set(&*core.runtime, deployment_id, routes::of(&running))
         .await
-        .map_err(|error| StepError::failed(FailureReason::PortUnavailable, error.to_string()))?;
+        .map_err(RuntimeError::while_switching)?;
     Ok(running)
 }
 

@@ -9,11 +9,11 @@
 //! mark goes in the same change that makes it the current revision. So whenever the process ends,
 //! the journal says what has to go.
 
+use super::comeback::Comebacks;
 use super::containers::{self, Images};
 use super::health::question;
-use super::source::{Built, build, fetch, source_facts};
-use super::{Action, Ending, ports, retire, routes, running_facts, verify};
-use crate::core::Core;
+use super::source::{self, build, fetch, source_facts};
+use super::{Action, Ending, images, ports, retire, routes, running_facts, verify};
 use crate::journal::{
     Attempt, DeploymentRecord, Draft, RunningRevision, RunningService, StepReport,
 };
@@ -38,6 +38,7 @@ pub(super) async fn run(action: &Action, work: &DeployWork) -> Ending {
 }
 
 async fn until_ended(action: &Action, work: &DeployWork) -> Ending {
+    let mut comebacks = Comebacks::default();
     loop {
         let outcome = match slot(action).await {
             Ok(_slot) => attempt(action, work).await,
@@ -52,12 +53,18 @@ async fn until_ended(action: &Action, work: &DeployWork) -> Ending {
             Err(StepError::Interrupted) => return interrupted(action).await,
             Err(StepError::EngineAway(detail)) => {
                 action.log.system(format!(
-                    "the container engine is away ({detail}); waiting for it to begin again"
+                    "{detail}; this begins again once the container engine answers"
                 ));
-                tokio::select! {
-                    biased;
-                    () = action.cancel.cancelled() => return interrupted(action).await,
-                    () = engine_returns(&action.core) => {}
+                let again = action
+                    .cancel
+                    .run_until_cancelled(comebacks.wait(&action.core));
+                match again.await {
+                    Some(true) => {}
+                    Some(false) => {
+                        let reason = reason_by_step(action);
+                        return fail(action, reason, comebacks.exhausted(&detail)).await;
+                    }
+                    None => return interrupted(action).await,
                 }
             }
         }
@@ -73,13 +80,6 @@ async fn slot(action: &Action) -> Result<tokio::sync::OwnedSemaphorePermit, Step
     let slot = slot.and_then(Result::ok).ok_or(StepError::Interrupted)?;
     action.core.changed.notify_one();
     Ok(slot)
-}
-
-/// Waits until an engine that was just found away answers again.
-pub(super) async fn engine_returns(core: &Core) {
-    // The engine was found away before its supervisor may have noticed: give that one time.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    core.engine_is_up().await;
 }
 
 /// The whole way up to the switch, from the start.
@@ -103,10 +103,15 @@ async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, 
         facts: source_facts(&resolved),
         ..StepReport::default()
     };
+    // Noted while it is built: whatever interrupts that, the image is known to the journal.
+    let image = source::built_image(action, &resolved);
+    let note = |draft: &mut Draft<'_>| images::note(draft, action, image);
     // The network of a first deployment is made while its image is. All are waited for: the engine
     // goes on making a network whose caller is gone, also after everything was removed.
     let (said, built, prepared) = tokio::join!(
-        action.report(S::Building, building),
+        action
+            .core
+            .report_with(action.request().into(), S::Building, building, note),
         build(action, tree, &resolved),
         action.core.runtime.prepare(action.request().deployment_id)
     );
@@ -114,9 +119,9 @@ async fn attempt(action: &Action, work: &DeployWork) -> Result<RunningRevision, 
     if let Err(error) = prepared {
         tracing::debug!(%error, "the network is made with the first container");
     }
-    let Built { images, tag } = built?;
-    // Before the first container is made, the journal knows of the image and of the attempt.
-    let begin = |draft: &mut Draft<'_>| begin(draft, action, tag);
+    let images = built?;
+    // Before the first container is made, the journal knows of the attempt.
+    let begin = |draft: &mut Draft<'_>| begin(draft, action);
     action
         .core
         .report_with(
@@ -263,23 +268,12 @@ async fn start_containers(
     }
 }
 
-/// Notes an attempt as one that retires unless it is taken over, and its image, the newest last.
-fn begin(draft: &mut Draft<'_>, action: &Action, tag: Option<String>) {
-    let (request, attempt) = (action.request(), action.attempt());
-    let known = draft
-        .state()
-        .deployments
-        .get(&request.deployment_id)
-        .cloned();
-    let mut record = known.unwrap_or_else(|| {
-        DeploymentRecord::new(request.deployment_id, request.deployment_name.clone())
-    });
+/// Notes an attempt as one that retires unless it is taken over.
+fn begin(draft: &mut Draft<'_>, action: &Action) {
+    let attempt = action.attempt();
+    let mut record = action.record_in(draft);
     if !record.retiring.contains(&attempt) {
         record.retiring.push(attempt);
-    }
-    if let Some(tag) = tag {
-        record.images.retain(|image| *image != tag);
-        record.images.push(tag);
     }
     draft.deployment_put(record);
 }
@@ -299,12 +293,7 @@ async fn switch(action: &Action, running: &RunningRevision) -> Result<(), StepEr
         .routes
         .set(&*action.core.runtime, deployment_id, table)
         .await
-        .map_err(|error| {
-            StepError::failed(
-                FailureReason::PortUnavailable,
-                format!("the ports cannot be led to the new containers: {error}"),
-            )
-        })?;
+        .map_err(RuntimeError::while_switching)?;
     shared::fail_point!("node::switch::after_routes_before_journal");
     for lease in &running.ports {
         action.log.system(format!(
@@ -394,18 +383,22 @@ async fn others(action: &Action, mine: Attempt) -> BTreeSet<Attempt> {
     others
 }
 
-/// Ends an attempt that cannot be brought to any end of its own: by the step that it had reached.
-pub(super) async fn give_up(action: &Action, detail: String) -> Ending {
+/// Why an attempt failed that cannot be brought to any end of its own: by the step that it had reached.
+fn reason_by_step(action: &Action) -> FailureReason {
     let reached = action.core.journal.read(|state| {
         let standing = state.standings.get(&action.request().revision_id)?;
         standing.status
     });
-    let reason = match reached {
+    match reached {
         None | Some(S::Fetching) => FailureReason::FetchFailed,
         Some(S::Building) => FailureReason::BuildFailed,
         Some(_) => FailureReason::StartFailed,
-    };
-    let ending = fail(action, reason, detail).await;
+    }
+}
+
+/// Ends an attempt that came to no end of its own.
+pub(super) async fn give_up(action: &Action, detail: String) -> Ending {
+    let ending = fail(action, reason_by_step(action), detail).await;
     action.log.end().await;
     ending
 }
@@ -462,12 +455,18 @@ async fn clean(action: &Action) -> Result<(), StepError> {
     }
     let mine = action.attempt();
     remove_candidate(action, move |found| found == mine).await?;
+    let image = action.image.get();
     let edit = |draft: &mut Draft<'_>| {
         draft.deployment_edit(deployment_id, |record| {
-            record.retiring.retain(|other| *other != mine)
+            record.retiring.retain(|other| *other != mine);
+            if let Some(image) = image {
+                images::demote(record, image);
+            }
         });
     };
-    Ok(core.journal.change(edit).await?)
+    core.journal.change(edit).await?;
+    images::remove_old(core, deployment_id).await;
+    Ok(())
 }
 
 /// What could not be removed now is removed as soon as it can be.

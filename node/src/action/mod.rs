@@ -6,11 +6,13 @@
 
 mod adopt;
 mod cancel;
+mod comeback;
 mod containers;
 mod deploy;
 mod destroy;
 mod evict;
 pub(crate) mod health;
+mod images;
 mod ports;
 mod retire;
 pub(crate) mod routes;
@@ -30,7 +32,7 @@ use crate::log_sink::LogSink;
 use crate::runtime::StepError;
 use shared::message::{LOG_TRY, LogSubject, ReportFacts, ServiceFacts, WorkAction, WorkRequest};
 use shared::status::{ApplicationStatus, FailureReason};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 /// One action under way.
@@ -40,6 +42,8 @@ pub(crate) struct Action {
     pub(crate) log: LogSink,
     /// Interrupts it.
     pub(crate) cancel: CancellationToken,
+    /// The image that it builds, or had built before, once its name is known.
+    image: OnceLock<String>,
 }
 
 /// How an action ended.
@@ -74,6 +78,7 @@ impl Action {
             entry,
             log,
             cancel,
+            image: OnceLock::new(),
         }
     }
 
@@ -117,6 +122,17 @@ impl Action {
                 .get(&self.request().deployment_id)
                 .cloned()
         })
+    }
+
+    /// As [`Self::record`] while the journal is being changed; a new one where there is none.
+    fn record_in(&self, draft: &crate::journal::Draft<'_>) -> DeploymentRecord {
+        let WorkRequest {
+            deployment_id,
+            deployment_name,
+            ..
+        } = self.request();
+        let known = draft.state().deployments.get(deployment_id).cloned();
+        known.unwrap_or_else(|| DeploymentRecord::new(*deployment_id, deployment_name.clone()))
     }
 
     /// The revision of the request, when it is the one that this node runs.

@@ -12,9 +12,6 @@ use shared::id::DeploymentId;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many images of a deployment are kept, so that going back needs no build.
-const IMAGES_KEPT: usize = 3;
-
 /// Removes the containers of one attempt, at once.
 pub(super) async fn remove_containers(
     core: &Core,
@@ -105,47 +102,13 @@ pub(super) async fn retire_until_done(
     {
         tracing::debug!(%error, "the mark stays for the next process");
     }
-    remove_old_images(core, deployment_id).await;
+    super::images::remove_old(core, deployment_id).await;
 }
 
 fn forget(draft: &mut crate::journal::Draft<'_>, deployment_id: DeploymentId, attempt: Attempt) {
     draft.deployment_edit(deployment_id, |record| {
         record.retiring.retain(|other| *other != attempt)
     });
-}
-
-/// Removes the images of a deployment beyond the newest few. Those in use refuse and stay.
-async fn remove_old_images(core: &Core, deployment_id: DeploymentId) {
-    let images = core.journal.read(|state| {
-        state
-            .deployments
-            .get(&deployment_id)
-            .map(|record| record.images.clone())
-            .unwrap_or_default()
-    });
-    let Some(count) = images
-        .len()
-        .checked_sub(IMAGES_KEPT)
-        .filter(|count| *count > 0)
-    else {
-        return;
-    };
-    for old in &images[..count] {
-        if let Err(error) = core.runtime.image_remove(old).await {
-            tracing::warn!(%deployment_id, image = %old, %error, "an old image could not be removed yet");
-            return;
-        }
-    }
-    let edit = |draft: &mut crate::journal::Draft<'_>| {
-        draft.deployment_edit(deployment_id, |record| {
-            record
-                .images
-                .retain(|image| !images[..count].contains(image))
-        });
-    };
-    if let Err(error) = core.journal.change_soon(edit) {
-        tracing::debug!(%error, "the next process removes old images again");
-    }
 }
 
 /// Removes what an attempt made that this node is told is not to be: it is older than another one,

@@ -7,7 +7,7 @@ use crate::runtime::{BuildJob, FetchJob, ImageFacts, Resolved, RuntimeError, Ste
 use crate::state_dir::WorkDir;
 use shared::message::{DeployWork, ReportFacts};
 use shared::source::Source;
-use shared::spec::ImageSpec;
+use shared::spec::{ImageSpec, ServiceSpec};
 use shared::status::FailureReason;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -94,11 +94,12 @@ pub(super) fn source_facts(resolved: &Resolved) -> ReportFacts {
     }
 }
 
-/// The images of a revision, for the engine to start.
-pub(super) struct Built {
-    pub(super) images: Images,
-    /// The image that is the deployment's own, for its record.
-    pub(super) tag: Option<String>,
+/// The name of the image that is to be built, when one is.
+pub(super) fn built_image<'a>(action: &'a Action, resolved: &Resolved) -> Option<&'a str> {
+    let builds = |service: &ServiceSpec| matches!(service.image, ImageSpec::Build(_));
+    let name = || crate::docker::image_tag(action.request().deployment_id, &resolved.content_hash);
+    let is_built = resolved.spec.services.iter().any(builds);
+    is_built.then(|| action.image.get_or_init(name).as_str())
 }
 
 /// Has the image of every service: built unless the same content was built before, or pulled.
@@ -106,10 +107,10 @@ pub(super) async fn build(
     action: &Action,
     tree: Box<dyn Tree>,
     resolved: &Resolved,
-) -> Result<Built, StepError> {
+) -> Result<Images, StepError> {
     let mut images: Images = BTreeMap::new();
     let mut tree = Some(tree);
-    let mut built: Option<(ImageFacts, String)> = None;
+    let mut built: Option<ImageFacts> = None;
     for service in &resolved.spec.services {
         let image = match &service.image {
             ImageSpec::Pull { image } => {
@@ -120,11 +121,10 @@ pub(super) async fn build(
                     .await?
             }
             ImageSpec::Build(_) => match (&built, tree.take()) {
-                (Some((image, _)), _) => image.clone(),
+                (Some(image), _) => image.clone(),
                 (None, Some(tree)) => {
-                    let (image, _) =
-                        built.insert(build_tree(action, tree, &resolved.content_hash).await?);
-                    image.clone()
+                    let image = build_tree(action, tree, &resolved.content_hash).await?;
+                    built.insert(image).clone()
                 }
                 (None, None) => {
                     return Err(StepError::failed(
@@ -136,15 +136,14 @@ pub(super) async fn build(
         };
         images.insert(service.name.clone(), image);
     }
-    let tag = built.map(|(_, tag)| tag);
-    Ok(Built { images, tag })
+    Ok(images)
 }
 
 async fn build_tree(
     action: &Action,
     tree: Box<dyn Tree>,
     content_hash: &str,
-) -> Result<(ImageFacts, String), StepError> {
+) -> Result<ImageFacts, StepError> {
     let deployment_id = action.request().deployment_id;
     let tag = crate::docker::image_tag(deployment_id, content_hash);
     let known = action
@@ -155,7 +154,7 @@ async fn build_tree(
         .map_err(RuntimeError::while_starting)?;
     if let Some(image) = known {
         action.log.system(format!("already built: {tag}"));
-        return Ok((image, tag));
+        return Ok(image);
     }
     let directory = work_dir(action)?;
     let job = BuildJob {
@@ -169,7 +168,7 @@ async fn build_tree(
     let image = tree.build(job).await?;
     shared::fail_point!("node::action::after_build_before_journal");
     action.log.system(format!("built {tag}"));
-    Ok((image, tag))
+    Ok(image)
 }
 
 fn work_dir(action: &Action) -> Result<WorkDir, StepError> {

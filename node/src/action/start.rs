@@ -1,5 +1,6 @@
 //! Starting the stopped services of a revision, or all of them again, and verifying them.
 
+use super::comeback::Comebacks;
 use super::health::question;
 use super::stop::is_selected;
 use super::{Action, Ending, containers, routes, running_facts, service_facts, verify};
@@ -41,6 +42,7 @@ pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kin
     let core = &action.core;
     let deployment_id = action.request().deployment_id;
     core.sentinels.forget(deployment_id).await;
+    let mut comebacks = Comebacks::default();
     let ending = loop {
         match attempt(action, selection, kind).await {
             Ok(running) => break finish(action, running).await,
@@ -52,10 +54,10 @@ pub(super) async fn run(action: &Action, selection: &ServiceSelection, kind: Kin
             }
             Err(StepError::EngineAway(detail)) => {
                 tracing::warn!(%deployment_id, %detail, "a start waits for the container engine");
-                tokio::select! {
-                    biased;
-                    () = action.cancel.cancelled() => {}
-                    () = super::deploy::engine_returns(core) => {}
+                let again = action.cancel.run_until_cancelled(comebacks.wait(core));
+                if again.await == Some(false) {
+                    let detail = comebacks.exhausted(&detail);
+                    break fail(action, selection, FailureReason::StartFailed, detail).await;
                 }
             }
         }
@@ -90,14 +92,24 @@ async fn attempt(
         .collect();
     let mut started = running.clone();
     let mut ran = Ran::new();
-    for service in started
-        .services
-        .iter_mut()
-        .filter(|service| meant.contains(&service.name))
-    {
-        *service = start_one(action, &record, service, kind, &mut ran).await?;
+    for index in 0..started.services.len() {
+        let service = &started.services[index];
+        if !meant.contains(&service.name) {
+            continue;
+        }
+        let known = service.container.clone();
+        started.services[index] = ready(action, &record, service, kind, &mut ran).await?;
+        if started.services[index].container != known {
+            // Before it runs: whatever goes wrong from here on, it is known which one to stop.
+            remember(action, &started).await?;
+        }
+        action
+            .core
+            .runtime
+            .start(&started.services[index].container)
+            .await
+            .map_err(RuntimeError::while_starting)?;
     }
-    // Before they are verified: a container that was made anew has another id.
     remember(action, &started).await?;
     action.report(S::Verifying, StepReport::default()).await?;
     let mut subjects = Vec::new();
@@ -134,11 +146,13 @@ async fn attempt(
         .routes
         .set(&*action.core.runtime, deployment_id, routes::of(&started))
         .await
-        .map_err(|error| StepError::failed(FailureReason::PortUnavailable, error.to_string()))?;
+        .map_err(RuntimeError::while_switching)?;
     Ok(started)
 }
 
-async fn start_one(
+/// A service as it is to be started: stopped where it is started again, its container made anew where
+/// that is gone.
+async fn ready(
     action: &Action,
     record: &DeploymentRecord,
     service: &RunningService,
@@ -168,10 +182,6 @@ async fn start_one(
         // What runs is left alone, and keeps its count.
         ran.insert(service.container.clone(), state.restarts);
     }
-    core.runtime
-        .start(&started.container)
-        .await
-        .map_err(RuntimeError::while_starting)?;
     Ok(started)
 }
 

@@ -64,7 +64,7 @@ pub struct DeploymentRecord {
     /// Attempts that were replaced and whose containers are on their way out.
     #[serde(default)]
     pub retiring: Vec<Attempt>,
-    /// The content hashes of its images, the newest last.
+    /// The names of images that were built for it, or are being built, the newest last.
     #[serde(default)]
     pub images: Vec<String>,
 }

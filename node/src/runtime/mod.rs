@@ -34,8 +34,9 @@ pub enum StepError {
     /// Whoever asked no longer wants it.
     #[error("interrupted")]
     Interrupted,
-    /// The container engine does not answer: the step can be done again once it does.
-    #[error("the container engine is away: {0}")]
+    /// The container engine, or the forwarder of ports beside it, does not answer: the step can be done
+    /// again once it does.
+    #[error("{0}")]
     EngineAway(String),
 }
 
@@ -53,8 +54,8 @@ impl StepError {
 /// Why the engine did not do what it was asked in passing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuntimeError {
-    /// It does not answer.
-    #[error("the container engine is away: {0}")]
+    /// It, or the forwarder of ports beside it, does not answer.
+    #[error("{0}")]
     Away(String),
     /// A host port is bound by something else.
     #[error("{0}")]
@@ -72,6 +73,20 @@ impl RuntimeError {
             Self::Away(detail) => StepError::EngineAway(detail),
             Self::PortTaken(detail) => StepError::failed(FailureReason::PortUnavailable, detail),
             Self::Refused(detail) => StepError::failed(FailureReason::StartFailed, detail),
+        }
+    }
+}
+
+impl RuntimeError {
+    /// The same for a step that leads ports to containers.
+    #[must_use]
+    pub fn while_switching(self) -> StepError {
+        match self {
+            Self::Away(detail) => StepError::EngineAway(detail),
+            Self::PortTaken(detail) | Self::Refused(detail) => StepError::failed(
+                FailureReason::PortUnavailable,
+                format!("the ports cannot be led to the containers: {detail}"),
+            ),
         }
     }
 }
@@ -339,8 +354,8 @@ pub trait Runtime: Send + Sync + 'static {
         cancel: &CancellationToken,
     ) -> Result<ImageFacts, StepError>;
 
-    /// Removes an image by name. One that is not there, or in use, is fine.
-    async fn image_remove(&self, name: &str) -> Result<(), RuntimeError>;
+    /// Removes an image by name; whether it is gone now. One in use stays.
+    async fn image_remove(&self, name: &str) -> Result<bool, RuntimeError>;
 
     /// Makes what containers of a deployment need and what takes time, while something else takes
     /// time too: its network. What is there already is fine, and [`Runtime::create`] makes what is

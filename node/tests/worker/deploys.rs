@@ -163,6 +163,47 @@ async fn only_the_newest_images_are_kept() {
     );
 }
 
+#[tokio::test]
+async fn images_of_what_fails_go_before_those_that_served() {
+    let stage = Stage::new().await;
+    let mut app = App::new();
+    app.runs(&stage).await;
+    let good = stage.machine.images();
+    for content in ["b", "c", "d", "e"] {
+        stage.machine.behave(|behaviour| {
+            behaviour.content = content.to_owned();
+            behaviour.exits = Some(1);
+        });
+        app = app.next();
+        let deploy = app.deploy(&stage);
+        stage.does(&deploy).await;
+        stage.until_status(app.revision_id, S::Failed).await;
+    }
+    let images = stage.machine.images();
+    assert_eq!(images.len(), 3, "{images:?}");
+    assert!(images.contains(&good[0]), "{images:?}");
+    assert!(
+        !images.iter().any(|image| image.contains(":e")),
+        "{images:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_takes_the_engine_down_each_time_fails() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    stage
+        .machine
+        .behave(|behaviour| behaviour.build = Step::Fells);
+    let deploy = app.deploy(&stage);
+    stage.does(&deploy).await;
+    let failed = stage.until_status(app.revision_id, S::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::BuildFailed));
+    let detail = failed.detail.unwrap_or_default();
+    assert_eq!(detail, "begun 6 times, and each time the engine ended");
+    assert!(stage.machine.containers().is_empty());
+}
+
 async fn check_failure(
     break_it: impl FnOnce(&mut node::runtime::simulated::Behaviour),
     reason: FailureReason,

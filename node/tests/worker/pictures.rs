@@ -271,6 +271,26 @@ async fn a_node_that_is_killed_while_it_adopts_goes_on() {
 }
 
 #[tokio::test]
+async fn a_node_stops_although_a_revision_waits_to_be_taken_up() {
+    let app = placed(1);
+    let (mut stage, running) = without_journal(&app).await;
+    stage.start().await;
+    stage.machine.engine_is_away(true);
+    let adopt = adopt(&stage, &app, &running, 2);
+    stage.send(&[&adopt]).await;
+    let is_accepted = |stage: &Stage| {
+        let accepted = |report: &NodeReport| matches!(report, NodeReport::Accepted(receipt) if receipt.work_id == adopt.id);
+        stage.reports().iter().any(accepted).then_some(())
+    };
+    stage.until("it is accepted", is_accepted).await;
+    stage.stop().await;
+    stage.machine.engine_is_away(false);
+    stage.start().await;
+    stage.until_finished(&adopt).await;
+    assert_eq!(stage.words(app.revision_id).last(), Some(&S::Running));
+}
+
+#[tokio::test]
 async fn what_is_gone_is_made_again_from_its_image_or_refused() {
     let app = placed(1);
     let (mut stage, running) = without_journal(&app).await;

@@ -193,7 +193,7 @@ impl Runtime for ChaosRuntime {
         self.after(pulled).await
     }
 
-    async fn image_remove(&self, name: &str) -> Result<(), RuntimeError> {
+    async fn image_remove(&self, name: &str) -> Result<bool, RuntimeError> {
         self.takes(1, 20).await;
         let removed = self.engine.image_remove(name).await;
         self.after(removed).await

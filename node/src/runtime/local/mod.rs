@@ -201,9 +201,10 @@ impl Runtime for LocalRuntime {
         self.pulled(image, log, cancel).await.map(image_facts)
     }
 
-    async fn image_remove(&self, name: &str) -> Result<(), RuntimeError> {
+    async fn image_remove(&self, name: &str) -> Result<bool, RuntimeError> {
         match self.engine.image_remove(name).await {
-            Ok(_) | Err(EngineError::Conflict { .. }) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(EngineError::Conflict { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -344,7 +345,8 @@ impl Runtime for LocalRuntime {
     async fn expose(&self, routes: &[PortRoute], close: &[u16]) -> Result<(), RuntimeError> {
         let refused = |error: ForwardError| match error {
             ForwardError::PortTaken { .. } => RuntimeError::PortTaken(error.to_string()),
-            error => RuntimeError::Refused(error.to_string()),
+            // A full disk, no process to be had: nothing is wrong with what the ports lead to.
+            error => RuntimeError::Away(error.to_string()),
         };
         if !routes.is_empty() {
             let routes: Vec<Route> = routes

@@ -105,9 +105,14 @@ impl Runtime for SimulatedRuntime {
         })
     }
 
-    async fn image_remove(&self, name: &str) -> Result<(), RuntimeError> {
-        self.engine_machine()?.images.remove(name);
-        Ok(())
+    async fn image_remove(&self, name: &str) -> Result<bool, RuntimeError> {
+        let mut machine = self.engine_machine()?;
+        let mut containers = machine.containers.values();
+        let in_use = containers.any(|container| container.state.image == name);
+        if !in_use {
+            machine.images.remove(name);
+        }
+        Ok(!in_use)
     }
 
     async fn create(&self, job: ContainerJob<'_>) -> Result<Created, StepError> {

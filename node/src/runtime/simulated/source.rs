@@ -22,6 +22,8 @@ pub enum Step {
     Hangs,
     /// It ends in a way that it never should.
     Panics,
+    /// It takes the engine down.
+    Fells,
 }
 
 /// What the next deployment action meets.
@@ -66,6 +68,7 @@ pub(super) async fn step(step: Step, cancel: &CancellationToken) -> Result<(), S
             cancel.cancelled().await;
             Err(StepError::Interrupted)
         }
+        Step::Fells => Err(StepError::EngineAway("the engine ended".to_owned())),
         Step::Panics => panic!("a step panics, as a test asked for"),
     }
 }
