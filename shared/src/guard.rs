@@ -265,17 +265,27 @@ impl GuardPolicy {
     /// # Errors
     /// [`GuardError`] when it does not resolve or none of its addresses is allowed.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, GuardError> {
-        // A URL writes an IPv6 address in brackets.
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = without_brackets(host);
         let found = tokio::net::lookup_host((bare, port)).await;
-        let addresses = found.map_err(|error| GuardError::Unknown {
-            host: shown(host),
-            reason: error.to_string(),
-        })?;
-        self.vet(bare, addresses)
+        self.vet(bare, found.map_err(|error| unknown(host, &error))?)
+    }
+
+    /// As [`Self::resolve`], where somebody else connects and may choose any of the addresses: all of
+    /// them must be allowed.
+    ///
+    /// # Errors
+    /// [`GuardError`] when it does not resolve or one of its addresses is not allowed.
+    pub async fn resolve_for_another(&self, host: &str, port: u16) -> Result<(), GuardError> {
+        let bare = without_brackets(host);
+        let found = tokio::net::lookup_host((bare, port)).await;
+        let mut addresses = found.map_err(|error| unknown(host, &error))?;
+        match addresses.find(|address| !self.allows(bare, address.ip())) {
+            Some(refused) => Err(GuardError::Refused {
+                host: shown(host),
+                kind: kind_of(refused.ip()),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn lists(&self, host: &str, address: IpAddr) -> bool {
@@ -290,6 +300,20 @@ impl GuardPolicy {
     }
 }
 
+/// A URL writes an IPv6 address in brackets.
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
+fn unknown(host: &str, error: &std::io::Error) -> GuardError {
+    GuardError::Unknown {
+        host: shown(host),
+        reason: error.to_string(),
+    }
+}
+
 fn plain_host(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
@@ -297,6 +321,21 @@ fn plain_host(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn where_another_connects_every_address_must_be_allowed() {
+        let guard = GuardPolicy::default();
+        for (host, allowed) in [
+            ("10.1.2.3", true),
+            ("8.8.8.8", true),
+            ("127.0.0.1", false),
+            ("[::1]", false),
+            ("169.254.169.254", false),
+        ] {
+            let vetted = guard.resolve_for_another(host, 443).await;
+            assert_eq!(vetted.is_ok(), allowed, "{host}: {vetted:?}");
+        }
+    }
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()

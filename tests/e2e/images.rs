@@ -4,6 +4,8 @@ use crate::process::{Standalone, longshore};
 use serde_json::{Value, json};
 use testkit::body_of;
 use testkit::docker;
+use testkit::fixture::hello;
+use testkit::git_server::GitServer;
 use testkit::registry::Registry;
 
 async fn page(deployment: &Value) -> Option<String> {
@@ -70,6 +72,31 @@ async fn a_tag_that_moves_changes_no_revision_that_was() {
     for version in &versions {
         docker::forget_image(&format!("{name}@{version}"));
     }
+}
+
+#[tokio::test]
+async fn an_image_is_not_looked_for_where_it_should_not_be() {
+    let server = Standalone::start().await;
+    let git = GitServer::start().await;
+    let repository = git.repository("hello", &hello("one"));
+    let built = server.api.create_git("built", &repository.url).await;
+    let id = built["id"].as_str().expect("an id");
+    server.api.until_latest(id, 1, "RUNNING").await;
+    let container = docker::inspect(&docker::running(id)[0]);
+    let of_another = container["Config"]["Image"].as_str().expect("an image");
+    for (name, image, said) in [
+        ("metadata", "169.254.169.254:1/x", "a link-local address"),
+        ("foreign", of_another, "pulling an image"),
+    ] {
+        let input = json!({ "name": name, "image": { "ref": image, "port": 8000 } });
+        let deployment = server.api.create(input).await;
+        let id = deployment["id"].as_str().expect("an id");
+        let failed = server.api.until_latest(id, 1, "FAILED").await;
+        assert_eq!(failed["failureReason"], "FETCH_FAILED");
+        let detail = failed["statusDetail"].as_str().unwrap_or_default();
+        assert!(detail.contains(said), "{detail}");
+    }
+    server.clean_up().await;
 }
 
 /// The version of each revision, oldest first.

@@ -32,6 +32,8 @@ pub struct ImageInfo {
     pub digests: Vec<String>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// It was built for a deployment, by a node.
+    pub is_ours: bool,
 }
 
 /// An image in a list.
@@ -246,6 +248,9 @@ fn read_image(image: ImageInspect) -> ImageInfo {
             .unwrap_or(0),
         digests: image.repo_digests.unwrap_or_default(),
         tags: image.repo_tags.unwrap_or_default(),
+        is_ours: config
+            .labels
+            .is_some_and(|own| own.contains_key(labels::DEPLOYMENT)),
     }
 }
 

@@ -221,6 +221,9 @@ impl ImageDigest {
     }
 }
 
+/// Where a registry listens that says nothing else.
+const HTTPS: u16 = 443;
+
 impl ImageRef {
     /// This very image of the name, whatever its tag leads to.
     #[must_use]
@@ -241,6 +244,21 @@ impl ImageRef {
         split_tag(self.without_digest()).0
     }
 
+    /// The registry that has it, as a host and port; Docker Hub when it names none.
+    #[must_use]
+    pub fn registry(&self) -> (&str, u16) {
+        let repository = self.repository();
+        let named = repository.split_once('/').map(|(first, _)| first);
+        // As engines tell a host from the first part of a name.
+        match named.filter(|first| first.contains(['.', ':']) || *first == "localhost") {
+            None | Some("docker.io" | "index.docker.io") => ("registry-1.docker.io", HTTPS),
+            Some(host) => match host.rsplit_once(':') {
+                Some((name, port)) => (name, port.parse().unwrap_or(HTTPS)),
+                None => (host, HTTPS),
+            },
+        }
+    }
+
     fn without_digest(&self) -> &str {
         self.0.split('@').next().unwrap_or_default()
     }
@@ -249,6 +267,30 @@ impl ImageRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_names_its_registry() {
+        for (text, host, port) in [
+            ("nginx", "registry-1.docker.io", 443),
+            ("team/app:1.0", "registry-1.docker.io", 443),
+            ("docker.io/library/nginx", "registry-1.docker.io", 443),
+            ("registry.example/app", "registry.example", 443),
+            (
+                "registry.example:5000/team/app:1.0",
+                "registry.example",
+                5000,
+            ),
+            ("localhost/app", "localhost", 443),
+            ("127.0.0.1:15672/x", "127.0.0.1", 15672),
+            ("169.254.169.254/latest", "169.254.169.254", 443),
+        ] {
+            assert_eq!(
+                ImageRef::parse(text).unwrap().registry(),
+                (host, port),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn refs_that_could_be_options_or_ranges_are_refused() {

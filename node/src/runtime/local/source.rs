@@ -7,6 +7,7 @@ use crate::git::{self, ChildProgram, FetchError, FetchOrder};
 use crate::log_sink::LogSink;
 use crate::runtime::{BuildJob, FetchJob, ImageFacts, Resolved, RuntimeError, StepError, Tree};
 use async_trait::async_trait;
+use shared::guard::GuardError;
 use shared::name::{NodeName, ServiceName};
 use shared::source::{GitSource, ImageDigest, ImageRef, ImageSource};
 use shared::spec::{About, DeploymentSpec, HealthSpec, ImageSpec, Resources, ServiceSpec};
@@ -88,15 +89,31 @@ impl LocalRuntime {
         Ok(Box::new(ImageTree { resolved }))
     }
 
-    /// The image that the engine has under this name, or by the id that is its digest.
+    /// The image that the engine has under this name, or by the id that is its digest. What was built
+    /// for a deployment is nobody else's to name.
     pub(super) async fn known_image(
         &self,
         image: &ImageRef,
     ) -> Result<Option<docker::ImageInfo>, EngineError> {
         let named = self.engine.image(image.as_str()).await?;
-        match (named, image.digest()) {
-            (None, Some(digest)) => self.engine.image(digest.as_str()).await,
-            (named, _) => Ok(named),
+        let known = match (named, image.digest()) {
+            (None, Some(digest)) => self.engine.image(digest.as_str()).await?,
+            (named, _) => named,
+        };
+        Ok(known.filter(|image| !image.is_ours))
+    }
+
+    /// The engine connects by itself, to any address of the registry. A name that cannot be looked up
+    /// here is left to it: it may know a mirror or a proxy.
+    async fn vet_registry(&self, image: &ImageRef) -> Result<(), StepError> {
+        let (host, port) = image.registry();
+        let guard = &self.fetching.policy.guard;
+        match guard.resolve_for_another(host, port).await {
+            Ok(()) | Err(GuardError::Unknown { .. }) => Ok(()),
+            Err(refused @ GuardError::Refused { .. }) => {
+                let detail = format!("the image {image} is not pulled: {refused}");
+                Err(StepError::failed(FailureReason::FetchFailed, detail))
+            }
         }
     }
 
@@ -111,6 +128,7 @@ impl LocalRuntime {
         {
             return Ok(known);
         }
+        self.vet_registry(image).await?;
         let pulled = self.engine.image_pull(image, PULL_LIMIT, log, cancel).await;
         let error = match pulled {
             Ok(image) => return Ok(image),
