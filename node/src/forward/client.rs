@@ -247,6 +247,8 @@ impl Forwarder {
             .open(&log_path)?;
         let mut command = Command::new(&settings.program);
         command
+            // It outlives us, and needs none of what we were given, such as tokens.
+            .env_clear()
             .args(&settings.arguments)
             .arg("--control")
             .arg(self.control())

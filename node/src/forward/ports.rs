@@ -18,6 +18,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const RETRY_FOR: Duration = Duration::from_secs(3);
 /// The time between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The part of all connections that one port may have.
+const SHARE: usize = 4;
 /// What one direction of one connection holds in memory, in bytes.
 const BUFFER: usize = 16 * 1024;
 /// After a failed accept, which mostly means that file descriptors are used up for the moment.
@@ -35,6 +37,8 @@ pub(super) struct Ports {
 struct Shared {
     /// One permit for each connection.
     room: Arc<Semaphore>,
+    /// How many of them one port may have: the clients of one application close no other's.
+    share: usize,
     targets: Targets,
 }
 
@@ -71,10 +75,12 @@ impl Ports {
     /// Without any port, and with room for so many connections.
     pub(super) fn new(connections: usize) -> Self {
         let room = Arc::new(Semaphore::new(connections));
+        let share = (connections / SHARE).max(1);
         Self {
             open: BTreeMap::new(),
             shared: Arc::new(Shared {
                 room,
+                share,
                 targets: Targets::default(),
             }),
         }
@@ -180,7 +186,12 @@ async fn accept(
     counts: Arc<Counts>,
     shared: Arc<Shared>,
 ) {
+    let share = Arc::new(Semaphore::new(shared.share));
     loop {
+        // Further ones wait in the kernel's queue.
+        let Ok(mine) = share.clone().acquire_owned().await else {
+            return;
+        };
         let client = match listener.accept().await {
             Ok((client, _)) => client,
             Err(_) => {
@@ -198,7 +209,7 @@ async fn accept(
             if pipe(client, target, &shared.targets).await.is_none() {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
             }
-            drop(permit);
+            drop((permit, mine));
         });
     }
 }
@@ -383,6 +394,23 @@ mod tests {
         assert_eq!(rest, "x");
         assert_eq!(ports.drained(old, Duration::from_secs(5)).await, 0);
         assert_eq!(ports.state().routes[0].accepted, 2);
+    }
+
+    #[tokio::test]
+    async fn the_clients_of_one_port_leave_room_for_those_of_another() {
+        let (busy, other, mut ports) = (free_port().await, free_port().await, Ports::new(8));
+        put(&mut ports, busy, application("b").await).await;
+        put(&mut ports, other, application("o").await).await;
+        let mut held = Vec::new();
+        for _ in 0..9 {
+            held.push(TcpStream::connect(("127.0.0.1", busy)).await.unwrap());
+        }
+        assert_eq!(hear(&mut held[0]).await, "b");
+        let mut client = TcpStream::connect(("127.0.0.1", other)).await.unwrap();
+        assert_eq!(hear(&mut client).await, "o");
+        // Whoever waits has its turn.
+        drop(held.drain(..8));
+        assert_eq!(hear(&mut held[0]).await, "b");
     }
 
     #[tokio::test]

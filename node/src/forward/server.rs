@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +26,8 @@ pub const IDLE: Duration = Duration::from_secs(300);
 
 /// The time between two tries to accept a conversation.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is written down that conversations fail.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// File descriptors are asked for up to this many.
 const DESCRIPTORS: u64 = 65_536;
@@ -87,6 +89,7 @@ async fn serve(args: &ForwardArgs, descriptors: u64) -> io::Result<()> {
     // Taken so that it does not end us.
     let mut hangup = signal(SignalKind::hangup())?;
     let mut idle = tokio::time::interval(args.idle);
+    let mut said: Option<Instant> = None;
     loop {
         tokio::select! {
             _ = idle.tick() => if server.is_idle().await { break },
@@ -94,7 +97,10 @@ async fn serve(args: &ForwardArgs, descriptors: u64) -> io::Result<()> {
                 Ok((stream, _)) => drop(tokio::spawn(server.clone().talk(stream))),
                 // Mostly no descriptor is free for the moment: no reason to end every connection.
                 Err(error) => {
-                    eprintln!("longshore forward: a conversation could not begin: {error}");
+                    if said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
+                        eprintln!("longshore forward: a conversation could not begin: {error}");
+                        said = Some(Instant::now());
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
