@@ -235,13 +235,16 @@ async fn recover(core: &Arc<Core>, lanes: &Lanes) {
     if let Err(error) = core.routes.refresh(&*core.runtime).await {
         tracing::warn!(%error, "ports do not lead where they should yet; trying again");
     }
-    let (records, begun_again) = core.journal.read(|state| {
+    let (records, leaving, begun_again) = core.journal.read(|state| {
         let records: Vec<_> = state.deployments.values().cloned().collect();
         let begun_again: HashSet<_> = unfinished_deploys(state).collect();
-        (records, begun_again)
+        (records, state.leaving.clone(), begun_again)
     });
     for record in &records {
-        core.sentinels.follow(core, record.deployment_id);
+        // What is leaving is not brought back; the next picture takes it up where it was left.
+        if !leaving.contains(&record.deployment_id) {
+            core.sentinels.follow(core, record.deployment_id);
+        }
         for attempt in &record.retiring {
             // A deployment action that is begun again removes what its first try left by itself.
             if !begun_again.contains(&(record.deployment_id, *attempt)) {

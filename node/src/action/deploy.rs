@@ -329,6 +329,7 @@ pub(super) async fn take_over(action: &Action, running: RunningRevision, status:
                     retiring,
                     ..known.unwrap_or_else(|| DeploymentRecord::new(deployment_id, name))
                 });
+                draft.deployment_stays(deployment_id);
                 draft.revived(request.revision_id);
                 draft.report(
                     node,

@@ -119,9 +119,11 @@ pub(crate) fn of(running: &RunningRevision) -> Vec<PortRoute> {
     running.ports.iter().filter_map(lead).collect()
 }
 
-/// Where every port of the node leads by its journal.
+/// Where every port of the node leads by its journal. What is leaving serves elsewhere by now.
 pub(crate) fn journalled(state: &State) -> Table {
     let running =
         |record: &DeploymentRecord| Some((record.deployment_id, of(record.current.as_ref()?)));
-    state.deployments.values().filter_map(running).collect()
+    let stays = |record: &&DeploymentRecord| !state.leaving.contains(&record.deployment_id);
+    let stay = state.deployments.values().filter(stays);
+    stay.filter_map(running).collect()
 }

@@ -432,9 +432,7 @@ impl<'a> Draft<'a> {
         if self.state.deployments.remove(&deployment_id).is_some() {
             self.remove(Room::Deployments, deployment_id.0.as_bytes().to_vec());
         }
-        if self.state.leaving.remove(&deployment_id) {
-            self.remove(Room::Leaving, deployment_id.0.as_bytes().to_vec());
-        }
+        self.deployment_stays(deployment_id);
         let standings = self.state.standings.iter();
         let gone: Vec<RevisionId> = standings
             .filter(|(_, standing)| standing.deployment_id == deployment_id)

@@ -85,6 +85,13 @@ impl Draft<'_> {
         }
     }
 
+    /// Something of a deployment serves here again: it does not leave after all.
+    pub fn deployment_stays(&mut self, deployment_id: DeploymentId) {
+        if self.state.leaving.remove(&deployment_id) {
+            self.remove(Room::Leaving, deployment_id.0.as_bytes().to_vec());
+        }
+    }
+
     /// Nothing of a deployment but its volumes is left: it is forgotten, and its end is said.
     pub fn deployment_left(&mut self, node: &NodeName, deployment_id: DeploymentId, as_of: i64) {
         // An order that waits goes on where the reports of its revision had come to: one that began

@@ -359,6 +359,37 @@ async fn a_removal_that_a_kill_interrupted_is_done_with_the_next_picture() {
 }
 
 #[tokio::test]
+async fn what_was_leaving_is_not_brought_back_by_the_next_process() {
+    let mut stage = Stage::new().await;
+    let app = placed(1);
+    app.runs(&stage).await;
+    stage
+        .machine
+        .behave(|behaviour| behaviour.refuses_purge = true);
+    stage.tell(1, &[]).await;
+    stage.until_step("purge").await;
+    assert!(stage.machine.routes().is_empty());
+    stage.kill();
+    // Half of it was gone.
+    let container = stage.machine.containers().remove(0).facts.id;
+    stage.machine.remove(&container).await.unwrap();
+    stage.start().await;
+    // Its watch would have looked by the time that something else was deployed.
+    App::new().runs(&stage).await;
+    assert_eq!(stage.machine.routes().len(), 1);
+    assert_eq!(stage.machine.containers().len(), 1);
+    stage
+        .machine
+        .behave(|behaviour| behaviour.refuses_purge = false);
+    stage.tell(2, &[]).await;
+    stage
+        .until("it is gone", |stage| {
+            stage.removed(app.deployment_id).contains(&2).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_report_that_was_lost_is_said_again_above_every_number() {
     let stage = Stage::new().await;
     let app = placed(1);

@@ -308,6 +308,9 @@ impl Runtime for SimulatedRuntime {
     async fn purge(&self, deployment_id: DeploymentId, _: bool) -> Result<(), RuntimeError> {
         let mut machine = self.engine_machine()?;
         machine.steps.push("purge".to_owned());
+        if machine.behaviour.refuses_purge {
+            return Err(RuntimeError::Refused("it is in use".to_owned()));
+        }
         machine
             .containers
             .retain(|_, container| container.facts.deployment_id != deployment_id);

@@ -37,6 +37,8 @@ pub struct Behaviour {
     pub answers: bool,
     /// How its containers end as soon as they are started, if they do.
     pub exits: Option<i64>,
+    /// Whether nothing of a deployment can be removed at once.
+    pub refuses_purge: bool,
     /// The content that is fetched: another text is another image.
     pub content: String,
     /// When its service counts as healthy.
@@ -50,6 +52,7 @@ impl Default for Behaviour {
             build: Step::Passes,
             answers: true,
             exits: None,
+            refuses_purge: false,
             content: "a".to_owned(),
             health: HealthSpec::default(),
         }
