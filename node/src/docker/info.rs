@@ -114,9 +114,15 @@ impl Engine {
         let Some(gateway) = gateway else {
             return Ok(false);
         };
-        Ok(tokio::net::TcpListener::bind((IpAddr::from(gateway), 0))
-            .await
-            .is_ok())
+        match tokio::net::TcpListener::bind((IpAddr::from(gateway), 0)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => Ok(false),
+            // No descriptor is free, for instance: that says nothing of where the engine is.
+            Err(error) => Err(EngineError::Unavailable {
+                doing: DOING,
+                detail: format!("its gateway {gateway} cannot be tried: {error}"),
+            }),
+        }
     }
 }
 
