@@ -11,7 +11,8 @@ use secrecy::SecretString;
 use shared::bus::Bus;
 use shared::bus::local::LocalBus;
 use shared::name::NodeName;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,8 +88,34 @@ fn prepare(data_dir: PathBuf) -> anyhow::Result<PathBuf> {
 
 fn database_url(data_dir: &Path) -> anyhow::Result<SecretString> {
     let path = data_dir.join("longshore.db");
+    // The directory may be somebody's, open to others. What SQLite makes beside the file is as private
+    // as the file.
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
+        .with_context(|| format!("making the database {} private", path.display()))?;
     let path = path
         .to_str()
         .context("the data directory's path is not UTF-8")?;
     Ok(SecretString::from(format!("sqlite://{path}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_is_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("longshore.db");
+        for _ in 0..2 {
+            database_url(directory.path()).unwrap();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        }
+    }
 }
