@@ -53,7 +53,9 @@ impl Parts {
             .order_by_asc(port_lease::Column::Port)
             .all(db)
             .await?;
-        let placed = rows.iter().filter_map(|row| row.node_id);
+        // What serves may be elsewhere than the deployment goes.
+        let serving = revisions.iter().filter_map(|row| row.node_id);
+        let placed = rows.iter().filter_map(|row| row.node_id).chain(serving);
         let nodes = node::Entity::find()
             .filter(node::Column::Id.is_in(placed))
             .all(db)

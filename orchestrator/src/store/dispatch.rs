@@ -232,7 +232,8 @@ pub(super) async fn deployments_lock(
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-/// Writes where the deployments are now, unless they stay where they were.
+/// Writes where the deployments are now, unless they stay where they were. While a revision serves
+/// elsewhere, or is stopped there, the deployment is where that is until another has taken over.
 async fn place(tx: &Tx<'_>, entries: &[Entry], at: Time) -> Result<(), StoreError> {
     let moved = entries
         .iter()
@@ -249,7 +250,10 @@ async fn place(tx: &Tx<'_>, entries: &[Entry], at: Time) -> Result<(), StoreErro
     for chunk in rows.chunks(ROWS_AT_ONCE) {
         tx.sql("UPDATE deployments SET node_id = v.column2, updated_at = v.column3 FROM ")
             .rows(chunk.iter().cloned())
-            .push(" WHERE deployments.id = v.column1")
+            .push(
+                " WHERE deployments.id = v.column1 AND NOT EXISTS \
+                 (SELECT 1 FROM revisions a WHERE a.id = deployments.active_revision_id AND a.is_placed)",
+            )
             .run(&**tx)
             .await?;
     }

@@ -104,6 +104,22 @@ both! {
         assert_eq!(stage.store.tenants_move(None, 10).await.unwrap().steps, []);
     }
 
+    async fn until_another_has_taken_over_a_deployment_is_where_it_serves(stage: Stage) {
+        let (first, second) = (stage.node("n1").await, stage.node("n2").await);
+        let id = stage.create("demo").await.id;
+        run(stage, id, &first, false).await;
+        let before = stage.deployment(id).await;
+        assert!(before.url.is_some());
+        stage.tamper("UPDATE nodes SET cordoned = TRUE, drain_until = '2099-01-01T00:00:00+00:00' WHERE name = 'n1'").await;
+        assert_eq!(stage.store.tenants_move(None, 10).await.unwrap().made, 1);
+        let request = give(stage, id, &second).await;
+        let during = stage.deployment(id).await;
+        assert_eq!((during.node_id, &during.url), (Some(first.id), &before.url));
+        stage.store.reports_apply(&[report(&request, &second, 1, S::Failed)]).await.unwrap();
+        let after = stage.deployment(id).await;
+        assert_eq!((after.node_id, &after.url), (Some(first.id), &before.url));
+    }
+
     async fn many_are_looked_at_in_parts(stage: Stage) {
         let node = stage.node("n1").await;
         for name in ["a", "b", "c", "d", "e"] {

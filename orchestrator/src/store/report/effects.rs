@@ -123,15 +123,18 @@ async fn activate(
     if activated.is_empty() {
         return Ok(());
     }
-    tx.sql("UPDATE deployments SET active_revision_id = v.column2, updated_at = v.column3 FROM ")
-        .rows(
-            activated
-                .iter()
-                .map(|(id, revision_id)| [(*id).into(), (*revision_id).into(), at.into()]),
-        )
-        .push(" WHERE deployments.id = v.column1")
-        .run(&**tx)
-        .await?;
+    tx.sql(
+        "UPDATE deployments SET active_revision_id = v.column2, updated_at = v.column3, \
+         node_id = (SELECT r.node_id FROM revisions r WHERE r.id = v.column2) FROM ",
+    )
+    .rows(
+        activated
+            .iter()
+            .map(|(id, revision_id)| [(*id).into(), (*revision_id).into(), at.into()]),
+    )
+    .push(" WHERE deployments.id = v.column1")
+    .run(&**tx)
+    .await?;
     Ok(())
 }
 
