@@ -31,6 +31,7 @@ mod m20261125_000013_trust_locked_parents;
 mod m20261125_000014_index_moves;
 mod m20261125_000015_create_dead_letters;
 mod m20261126_000016_rewrite_less;
+mod m20261126_000017_note_rivals;
 
 /// All changes of the schema, in order.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000014_index_moves::Migration),
             Box::new(m20261125_000015_create_dead_letters::Migration),
             Box::new(m20261126_000016_rewrite_less::Migration),
+            Box::new(m20261126_000017_note_rivals::Migration),
         ]
     }
 }

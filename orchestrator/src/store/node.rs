@@ -1,11 +1,12 @@
 //! Nodes, as their heartbeats describe them and their silence betrays them.
 
-use super::column::{JsonText, Time, now};
+use super::column::{JsonText, Time};
 use super::entity::node;
 use super::report::clean;
-use super::sql::ROWS_AT_ONCE;
+use super::sql::{ROWS_AT_ONCE, clock};
 use super::{Store, StoreError, Tx};
 use crate::ports::FIRST_PORT;
+use chrono::TimeDelta;
 use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder,
@@ -22,6 +23,14 @@ use std::time::Duration;
 const DETAIL_LIMIT: usize = 4096;
 /// What a node is at that was lost.
 const COMPARING: &str = "back after it was lost: comparing what it runs with what it should";
+/// What a node is at while another process calls itself the same.
+const RIVALS: &str = "two processes call themselves by this name and take each other's work: stop one, or give it \
+                      a --name and a --state-dir of its own";
+/// An earlier start is heard beside the last known. Once that was silent for so long, it has ended: two
+/// heartbeats late.
+const RIVAL_SILENCE: TimeDelta = TimeDelta::seconds(12);
+/// How long it is remembered that another process was heard: three of its heartbeats.
+const RIVAL_MEMORY: TimeDelta = TimeDelta::seconds(15);
 /// How much of a version or address is kept, in bytes.
 const WORD_LIMIT: usize = 256;
 
@@ -42,8 +51,8 @@ struct Lost {
 }
 
 impl Store {
-    /// Takes heartbeats in. The first of an unknown name registers the node; one of an earlier
-    /// start of the node than the last known is left out while the later start is heard.
+    /// Takes heartbeats in. The first of an unknown name registers the node; while one of an earlier
+    /// start of the node is heard beside the last known, two processes go by its name.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -66,15 +75,18 @@ impl Store {
         applied: &mut HeartbeatsApplied,
     ) -> Result<(), StoreError> {
         let tx = self.write().await?;
-        let at = now();
+        // What is in the rows was told by this clock.
+        let at = clock(&tx).await?;
         let known = nodes_lock(&tx, heartbeats).await?;
-        let (mut unknown, mut seen) = (Vec::new(), Vec::new());
+        let (mut unknown, mut seen, mut rivals) = (Vec::new(), Vec::new(), Vec::new());
         for heartbeat in heartbeats {
             match known.get(&heartbeat.node) {
                 None => unknown.push(first_seen(heartbeat, at)),
-                // Once the later start is silent this is no straggler: the node's clock was set back.
-                Some(row)
-                    if heartbeat.started_at < row.started_at && row.status != NodeStatus::Lost => {}
+                // Once the later start is silent this is no straggler: the later one has ended, or the
+                // node's clock was set back.
+                Some(row) if heartbeat.started_at < row.started_at && is_heard(row, at) => {
+                    rivals.push(row.id);
+                }
                 Some(row) => {
                     let described = described(row, heartbeat, at);
                     if is_news(row, &described) {
@@ -87,6 +99,7 @@ impl Store {
         }
         register(&tx, &unknown).await?;
         update(&tx, &seen).await?;
+        note_rivals(&tx, &rivals).await?;
         tx.commit().await?;
         applied.due += unknown.len();
         applied.changed.extend(unknown.iter().map(|row| row.id));
@@ -188,6 +201,7 @@ fn first_seen(heartbeat: &Heartbeat, at: Time) -> node::Model {
         must_reconcile: false,
         assignments_due_at: Some(at),
         removed_at: None,
+        rival_heard_at: None,
         started_at: at,
         last_heartbeat_at: at,
         created_at: at,
@@ -202,7 +216,11 @@ fn described(before: &node::Model, heartbeat: &Heartbeat, at: Time) -> node::Mod
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let said = heartbeat.detail.as_deref();
     let must_reconcile = before.must_reconcile || before.removed_at.is_some();
+    let has_rival = before
+        .rival_heard_at
+        .is_some_and(|heard| at - heard < RIVAL_MEMORY);
     let (status, detail) = match (heartbeat.ready, must_reconcile) {
+        _ if has_rival => (NodeStatus::NotReady, Some(RIVALS)),
         (true, false) => (NodeStatus::Ready, said),
         (true, true) => (NodeStatus::NotReady, Some(COMPARING)),
         (false, _) => (NodeStatus::NotReady, said),
@@ -210,7 +228,7 @@ fn described(before: &node::Model, heartbeat: &Heartbeat, at: Time) -> node::Mod
     let started_at = started(heartbeat, at);
     let is_due = before.status == NodeStatus::Lost
         || before.removed_at.is_some()
-        || started_at > before.started_at;
+        || started_at != before.started_at;
     node::Model {
         status,
         detail: detail.map(|detail| clean(detail, DETAIL_LIMIT)),
@@ -241,6 +259,24 @@ fn described(before: &node::Model, heartbeat: &Heartbeat, at: Time) -> node::Mod
         updated_at: at,
         ..before.clone()
     }
+}
+
+/// Whether the start of the node that is known was heard lately.
+fn is_heard(row: &node::Model, at: Time) -> bool {
+    row.status != NodeStatus::Lost && at - row.last_heartbeat_at < RIVAL_SILENCE
+}
+
+async fn note_rivals(tx: &Tx<'_>, rivals: &[NodeId]) -> Result<(), StoreError> {
+    if rivals.is_empty() {
+        return Ok(());
+    }
+    tx.sql("UPDATE nodes SET rival_heard_at = ")
+        .now()
+        .push(" WHERE id")
+        .one_of(rivals.iter().copied())
+        .run(&**tx)
+        .await?;
+    Ok(())
 }
 
 /// Whether the node is to be told the whole picture now.

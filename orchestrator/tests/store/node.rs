@@ -43,6 +43,27 @@ both! {
         assert_eq!(stage.queries.node_by_name("n1").await.unwrap().unwrap().status, NodeStatus::NotReady);
     }
 
+    async fn two_processes_of_one_name_are_noticed_and_the_one_that_stays_is_heard(stage: Stage) {
+        let later = heartbeat("n1");
+        let mut earlier = later.clone();
+        earlier.started_at -= chrono::TimeDelta::hours(2);
+        let beat = async |beat: &_| {
+            stage.store.heartbeats_apply(std::slice::from_ref(beat)).await.unwrap();
+            stage.queries.node_by_name("n1").await.unwrap().unwrap()
+        };
+        assert_eq!(beat(&later).await.status, NodeStatus::Ready);
+        beat(&earlier).await;
+        let both = beat(&later).await;
+        assert_eq!(both.status, NodeStatus::NotReady);
+        assert!(both.detail.unwrap().starts_with("two processes call themselves by this name"));
+        // The later one ends: the earlier one is no more than heard again.
+        stage.tamper("UPDATE nodes SET last_heartbeat_at = '2020-01-01T00:00:00+00:00'").await;
+        beat(&earlier).await;
+        assert!(stage.store.nodes_mark_lost(Duration::from_secs(20)).await.unwrap().is_empty());
+        stage.tamper("UPDATE nodes SET rival_heard_at = '2020-01-01T00:00:00+00:00'").await;
+        assert_eq!(beat(&earlier).await.status, NodeStatus::Ready);
+    }
+
     async fn silence_is_loss_and_a_heartbeat_ends_it(stage: Stage) {
         let node = stage.node("n1").await;
         assert!(stage.store.nodes_mark_lost(Duration::from_secs(20)).await.unwrap().is_empty());

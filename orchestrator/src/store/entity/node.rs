@@ -34,6 +34,7 @@ pub struct Model {
     pub must_reconcile: bool,
     pub assignments_due_at: Option<Time>,
     pub removed_at: Option<Time>,
+    pub rival_heard_at: Option<Time>,
     pub started_at: Time,
     pub last_heartbeat_at: Time,
     pub created_at: Time,
