@@ -29,6 +29,7 @@ pub mod probe;
 pub mod runtime;
 mod service;
 pub mod state_dir;
+mod syntax;
 mod telemetry;
 pub mod text;
 mod watch;

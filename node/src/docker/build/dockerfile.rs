@@ -1,26 +1,23 @@
 //! What is looked at in a Dockerfile before the builder sees it.
 //!
-//! A `# syntax=` line names an image that BuildKit pulls and runs as the builder, with more rights
-//! than any build step. The official one brings nothing that the engine's own does not have, but a
-//! download; any other is a stranger's program. So the line is made an ordinary comment when it
-//! names the official one, and refused otherwise. The context is a tar that the node made, in which
-//! one byte of a comment can be changed in place.
+//! A `# syntax=` line has BuildKit pull and run another program as the builder
+//! ([`crate::syntax`]). So such a line is made an ordinary comment when it names the official one,
+//! and refused otherwise. The context is a tar that the node made, in which one byte of a comment can
+//! be changed in place.
 
 use super::{BuildError, BuildOrder};
 use crate::log_sink::LogSink;
+use crate::syntax::{DOCKERFILE_LIMIT, syntax_lines};
 use shared::name::shown;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Directives stand at the very beginning.
-const HEAD: u64 = 64 * 1024;
-
-/// Makes a `# syntax=` line harmless.
+/// Makes `# syntax=` lines harmless.
 ///
 /// # Errors
-/// [`BuildError::Failed`] when it names a builder that is not known, or when the Dockerfile is not
-/// an ordinary file of the context.
+/// [`BuildError::Failed`] when one names a builder that is not known, or when the Dockerfile is too
+/// large or not an ordinary file of the context.
 pub(super) async fn disarm(order: &BuildOrder, log: &LogSink) -> Result<(), BuildError> {
     let (tar, dockerfile) = (order.context_tar.clone(), order.dockerfile.clone());
     let work = tokio::task::spawn_blocking(move || disarm_in_tar(&tar, &dockerfile));
@@ -63,14 +60,21 @@ fn disarm_in_tar(tar: &Path, dockerfile: &str) -> Result<Option<String>, BuildEr
                 shown(dockerfile)
             )));
         };
-        let head = read_at(&mut file, start, size.min(HEAD)).map_err(unreadable)?;
-        let Some(found) = find_syntax(&head)? else {
-            continue;
-        };
-        file.seek(SeekFrom::Start(start + found.equals as u64))
-            .map_err(unreadable)?;
-        file.write_all(b"-").map_err(unreadable)?;
-        official = Some(found.name);
+        if size > DOCKERFILE_LIMIT {
+            return Err(failed(format!(
+                "{} has more than {DOCKERFILE_LIMIT} bytes",
+                shown(dockerfile)
+            )));
+        }
+        let content = read_at(&mut file, start, size).map_err(unreadable)?;
+        let lines = syntax_lines(&content)
+            .map_err(|foreign| failed(format!("{}: {foreign}", shown(dockerfile))))?;
+        for found in lines {
+            file.seek(SeekFrom::Start(start + found.equals as u64))
+                .map_err(unreadable)?;
+            file.write_all(b"-").map_err(unreadable)?;
+            official = Some(found.name);
+        }
     }
     Ok(official)
 }
@@ -101,75 +105,9 @@ fn places_of(tar: &File, wanted: &Path) -> std::io::Result<Vec<Place>> {
 
 fn read_at(file: &mut File, start: u64, size: u64) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(start))?;
-    let mut head = Vec::new();
-    file.take(size).read_to_end(&mut head)?;
-    Ok(head)
-}
-
-/// A directive that names the official builder.
-struct Syntax {
-    name: String,
-    /// Where its `=` stands.
-    equals: usize,
-}
-
-/// Looks through the comments before the first instruction, which is more than builders do.
-fn find_syntax(head: &[u8]) -> Result<Option<Syntax>, BuildError> {
-    let mut start = if head.starts_with(b"\xef\xbb\xbf") {
-        3
-    } else {
-        0
-    };
-    for line in head[start..].split_inclusive(|byte| *byte == b'\n') {
-        let text = line.trim_ascii();
-        let comment = text.strip_prefix(b"#").or_else(|| text.strip_prefix(b"//"));
-        match comment {
-            Some(comment) => {
-                if let Some(name) = syntax_name(comment) {
-                    // The name was found after a `=`, so there is one.
-                    let equals = line
-                        .iter()
-                        .position(|byte| *byte == b'=')
-                        .unwrap_or_default();
-                    return is_official(&name)
-                        .then_some(Some(Syntax {
-                            name: shown(&name),
-                            equals: start + equals,
-                        }))
-                        .ok_or_else(|| refused(&name));
-                }
-            }
-            // BuildKit also takes directives as JSON.
-            None if text.starts_with(b"{") => return Err(refused("JSON")),
-            None if text.is_empty() => {}
-            None => break,
-        }
-        start += line.len();
-    }
-    Ok(None)
-}
-
-fn syntax_name(comment: &[u8]) -> Option<String> {
-    let equals = comment.iter().position(|byte| *byte == b'=')?;
-    let key = comment[..equals].trim_ascii();
-    key.eq_ignore_ascii_case(b"syntax")
-        .then(|| String::from_utf8_lossy(comment[equals + 1..].trim_ascii()).into_owned())
-}
-
-fn is_official(name: &str) -> bool {
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    let repository = name.split([':', '@', ' ']).next().unwrap_or(name);
-    matches!(
-        repository,
-        "docker/dockerfile" | "docker/dockerfile-upstream"
-    )
-}
-
-fn refused(name: &str) -> BuildError {
-    failed(format!(
-        "the Dockerfile's `# syntax=` line asks for the builder `{}`: only docker/dockerfile is known here; remove the line",
-        shown(name)
-    ))
+    let mut content = Vec::new();
+    file.take(size).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 #[cfg(test)]
@@ -206,8 +144,9 @@ mod tests {
     fn the_official_builder_becomes_a_comment() {
         for line in [
             "# syntax=docker/dockerfile:1",
-            "#SYNTAX = docker.io/docker/dockerfile:1.7-labs",
+            "#SYNTAX = docker.io/docker/dockerfile:1.7",
             "\n# x\n#syntax=docker/dockerfile",
+            "# syntax=docker/dockerfile:1\n# syntax=docker/dockerfile:1",
         ] {
             let text = format!("{line}\nFROM busybox\nENV A=b\n");
             let tar = tar_with(&[("a.txt", "x"), ("Dockerfile", &text)]);
@@ -244,6 +183,20 @@ mod tests {
                 ),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn the_whole_of_it_is_looked_at_and_no_more_is_read_than_may_be() {
+        let far = format!(
+            "{}# syntax=evil.example/fe\nFROM a",
+            "# a=b\n".repeat(12_000)
+        );
+        let huge = " ".repeat(DOCKERFILE_LIMIT as usize + 1);
+        for (text, words) in [(far, "evil.example/fe"), (huge, "more than 1048576 bytes")] {
+            let tar = tar_with(&[("Dockerfile", &text)]);
+            let error = disarm_in_tar(tar.path(), "Dockerfile").unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 

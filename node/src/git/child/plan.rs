@@ -4,7 +4,7 @@ use super::Trouble;
 use super::builtin::{self, Facts, Package};
 use super::census::Census;
 use super::depot::Depot;
-use super::dockerfile::{self, Syntax};
+use super::dockerfile;
 use super::dockerignore::Ignore;
 use super::remote::Wanted;
 use super::submodules::{self, Holder, Mounts};
@@ -195,21 +195,13 @@ fn recipe(depot: &Depot, context: Oid, spec: &DeploymentSpec) -> Result<Option<R
 
 fn own(depot: &Depot, context: Oid, path: &RepoPath) -> Result<Recipe, Trouble> {
     let content = dockerfile::read(depot, context, path)?;
-    let replaced = match dockerfile::syntax(&content) {
-        Syntax::None => None,
-        Syntax::OfDocker(rest) => {
-            depot.talk().log(format!(
-                "the line `# syntax=` of {path} is left out: the engine's own frontend builds it"
-            ));
-            Some(rest)
-        }
-        Syntax::Foreign(image) => {
-            let wrong = format!(
-                "{path}: `# syntax={image}` would have another image build this; only docker/dockerfile:1 is allowed"
-            );
-            return Err(FetchError::config_invalid(wrong).into());
-        }
-    };
+    let replaced = dockerfile::without_syntax(&content)
+        .map_err(|foreign| FetchError::config_invalid(format!("{path}: {foreign}")))?;
+    if replaced.is_some() {
+        depot.talk().log(format!(
+            "the line `# syntax=` of {path} is left out: the engine's own frontend builds it"
+        ));
+    }
     Ok(Recipe::Own {
         path: path.clone(),
         replaced,
