@@ -114,21 +114,50 @@ pub fn sweep(mirror_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// A mirror with more packs than this is fetched afresh: each fetch adds one, and every look-up
+/// asks them all.
+const PACK_LIMIT: usize = 64;
+
+/// A mirror that holds more than this many times what one fetch may receive is fetched afresh:
+/// nothing that a server forgot is ever taken out of it.
+const FETCHES_KEPT: u64 = 2;
+
+/// What is in a mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Packs {
+    /// How many there are.
+    count: usize,
+    /// Their bytes, with those of their indices.
+    bytes: u64,
+}
+
+impl Packs {
+    /// Whether the mirror is better fetched afresh, where a fetch may receive `received_bytes`.
+    pub(super) fn are_too_much(self, received_bytes: u64) -> bool {
+        self.count > PACK_LIMIT || self.bytes > received_bytes.saturating_mul(FETCHES_KEPT)
+    }
+}
+
 /// Removes what a fetch that was killed left in the mirror, and counts its packs. Its lock must be
 /// held alone.
-pub(super) fn tidy(mirror: &Path) -> io::Result<usize> {
+pub(super) fn tidy(mirror: &Path) -> io::Result<Packs> {
     let entries = match std::fs::read_dir(mirror.join("objects/pack")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Packs::default()),
         entries => entries?,
     };
-    let mut packs = 0;
+    let mut packs = Packs::default();
     for entry in entries {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("pack") => packs += 1,
+            Some("pack") => packs.count += 1,
             Some("idx") => {}
-            _ => std::fs::remove_file(path)?,
+            _ => {
+                std::fs::remove_file(path)?;
+                continue;
+            }
         }
+        packs.bytes = packs.bytes.saturating_add(entry.metadata()?.len());
     }
     Ok(packs)
 }
@@ -149,7 +178,7 @@ pub(super) async fn tidy_after_failure(mirror_dir: &Path, url: &GitUrl) -> io::R
             Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => {}
         }
-        if is_lock(&lock, &lock_path)? && tidy(&mirror)? == 0 {
+        if is_lock(&lock, &lock_path)? && tidy(&mirror)?.count == 0 {
             remove_dir(&mirror)?;
             std::fs::remove_file(&lock_path)?;
         }
@@ -165,5 +194,31 @@ pub(super) fn remove_dir(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_is_measured_by_its_packs_and_their_bytes() {
+        let mirror = tempfile::tempdir().unwrap();
+        assert_eq!(tidy(mirror.path()).unwrap(), Packs::default());
+        let packs = mirror.path().join("objects/pack");
+        std::fs::create_dir_all(&packs).unwrap();
+        for (name, bytes) in [("a.pack", 1000), ("a.idx", 100), ("pack_x", 5000)] {
+            std::fs::write(packs.join(name), vec![0; bytes]).unwrap();
+        }
+        let found = tidy(mirror.path()).unwrap();
+        assert_eq!((found.count, found.bytes), (1, 1100));
+        assert!(!packs.join("pack_x").exists(), "a fetch that was killed");
+        assert!(!found.are_too_much(550));
+        assert!(found.are_too_much(549));
+        let many = Packs {
+            count: PACK_LIMIT + 1,
+            bytes: 0,
+        };
+        assert!(many.are_too_much(u64::MAX));
     }
 }

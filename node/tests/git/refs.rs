@@ -190,6 +190,23 @@ async fn the_second_fetch_receives_only_what_is_new() {
     place.fetch_commit(&repository.url, &commit).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_mirror_of_what_a_server_forgot_is_fetched_afresh() {
+    let server = GitServer::start().await;
+    let noise: String = (0..20_000u64)
+        .map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    let repository = server.repository("app", &[CONFIG, DOCKERFILE, ("noise", &noise)]);
+    let mut place = Place::new();
+    place.fetch(&repository.url).await.unwrap();
+    let first = walk(&place.mirror_dir());
+    repository.commit("without it", &[("noise", "")]);
+    place.limits.received_bytes = 40_000;
+    place.fetch(&repository.url).await.unwrap();
+    let second = walk(&place.mirror_dir());
+    assert!(first > 100_000 && second < 40_000, "{first}, then {second}");
+}
+
 fn walk(path: &std::path::Path) -> u64 {
     std::fs::read_dir(path)
         .unwrap()

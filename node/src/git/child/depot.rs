@@ -16,10 +16,6 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A mirror with more packs than this is fetched afresh: each fetch adds one, and every look-up
-/// asks them all.
-const PACK_LIMIT: usize = 64;
-
 /// The mirror and what is needed to fill it.
 pub(super) struct Depot {
     pub(super) repo: Repository,
@@ -40,7 +36,8 @@ impl Depot {
     ) -> Result<Self, FetchError> {
         let node = |error: std::io::Error| FetchError::node("opening the mirror", error);
         let path = mirror::path(&order.mirror_dir, &order.url);
-        let kept = mirror::tidy(&path).map_err(node)? <= PACK_LIMIT;
+        let packs = mirror::tidy(&path).map_err(node)?;
+        let kept = !packs.are_too_much(order.limits.received_bytes);
         let opened = if kept {
             Repository::open_bare(&path).ok()
         } else {
