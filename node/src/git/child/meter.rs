@@ -19,7 +19,16 @@ pub(super) struct Meter {
     work: AtomicU64,
     trouble: Mutex<Option<String>>,
     remote_words: Mutex<String>,
-    left: Mutex<Option<(Instant, String)>>,
+    tunnels: Mutex<Tunnels>,
+}
+
+/// The tunnels to TLS servers.
+#[derive(Default)]
+struct Tunnels {
+    /// How many are open or being opened. The end of one may be seen when the next has begun.
+    open: usize,
+    /// When libgit2 left the last of them, and which server that led to.
+    left: Option<(Instant, String)>,
 }
 
 impl Meter {
@@ -33,7 +42,7 @@ impl Meter {
             work: AtomicU64::new(0),
             trouble: Mutex::new(None),
             remote_words: Mutex::new(String::new()),
-            left: Mutex::new(None),
+            tunnels: Mutex::default(),
         }
     }
 
@@ -98,15 +107,20 @@ impl Meter {
             .is_some()
     }
 
-    /// A tunnel to a TLS server begins.
+    /// A tunnel to a TLS server begins: libgit2 waits for it, so it is not stuck.
     pub(super) fn enter(&self) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnels.open += 1;
+        tunnels.left = None;
     }
 
-    /// libgit2 ended a tunnel to `host`.
+    /// A tunnel to `host` is over, or could not be opened.
     pub(super) fn leave(&self, host: &str) {
-        let left = Some((Instant::now(), host.to_owned()));
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnels.open = tunnels.open.saturating_sub(1);
+        if tunnels.open == 0 {
+            tunnels.left = Some((Instant::now(), host.to_owned()));
+        }
     }
 
     /// The TLS server that libgit2 left a while ago without having got anything, to do nothing since.
@@ -117,8 +131,8 @@ impl Meter {
         if self.objects.load(Relaxed) > 0 || self.work.load(Relaxed) > 0 {
             return None;
         }
-        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, host) = left.as_ref()?;
+        let tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, host) = tunnels.left.as_ref()?;
         (since.elapsed() > LEFT_FOR).then(|| host.clone())
     }
 
@@ -142,5 +156,37 @@ impl Meter {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+}
+
+#[cfg(test)]
+impl Meter {
+    /// As if the last tunnel had been left long ago.
+    pub(super) fn age(&self) {
+        if let Some((since, _)) = &mut self.tunnels.lock().unwrap().left {
+            *since -= LEFT_FOR * 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_stuck_at_only_when_no_tunnel_is_open() {
+        let meter = Meter::new(1000);
+        meter.enter();
+        // The next one begins before the end of the first is seen.
+        meter.enter();
+        meter.leave("host");
+        meter.age();
+        assert_eq!(meter.stuck_at(), None);
+        meter.leave("host");
+        assert_eq!(meter.stuck_at(), None, "it may come back");
+        meter.age();
+        assert_eq!(meter.stuck_at().as_deref(), Some("host"));
+        meter.enter();
+        assert_eq!(meter.stuck_at(), None);
     }
 }

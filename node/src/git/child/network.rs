@@ -211,9 +211,13 @@ async fn tunnel(request: Request<Incoming>, target: &Target) -> Result<Response<
         Some(authority) if target.is(authority, None) => {}
         other => return Err(target.refuse(other.map_or("somewhere else", Authority::as_str))),
     }
-    let mut upstream = target.dial().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
     let (meter, host) = (target.meter.clone(), target.host.clone());
+    // Before the server is dialled, which may take longer than libgit2 is given to come back.
     meter.enter();
+    let mut upstream = target.dial().await.map_err(|_| {
+        meter.leave(&host);
+        StatusCode::BAD_GATEWAY
+    })?;
     tokio::spawn(async move {
         if let Ok(upgraded) = hyper::upgrade::on(request).await {
             // Either end closing is for libgit2 to judge.
@@ -286,5 +290,49 @@ fn keep_on_the_way<B>(
             Ok(())
         }
         _ => Err(target.refuse(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::time::Instant;
+
+    #[test]
+    fn a_server_that_is_being_dialled_is_not_left() {
+        let meter = Arc::new(Meter::new(1000));
+        let guard = GuardPolicy {
+            allow_loopback: true,
+            ..GuardPolicy::default()
+        };
+        let network = Network::new(guard, meter.clone()).unwrap();
+        // A server that takes no more connections: dialling it gets no answer.
+        let (server, _waiting) = network.runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            let server = socket.listen(1).unwrap();
+            let address = server.local_addr().unwrap();
+            let waiting = [
+                TcpStream::connect(address).await.unwrap(),
+                TcpStream::connect(address).await.unwrap(),
+            ];
+            (server, waiting)
+        });
+        let port = server.local_addr().unwrap().port();
+        let pipe = network.pipe("127.0.0.1", port, PipeKind::Tunnel).unwrap();
+        meter.enter();
+        meter.leave("127.0.0.1");
+        meter.age();
+        assert!(meter.stuck_at().is_some());
+
+        let mut libgit2 = std::net::TcpStream::connect(("127.0.0.1", pipe.port)).unwrap();
+        let request = format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        libgit2.write_all(request.as_bytes()).unwrap();
+        let begun = Instant::now();
+        while meter.stuck_at().is_some() {
+            assert!(begun.elapsed() < CONNECT_LIMIT / 2, "it is taken for left");
+            std::thread::yield_now();
+        }
     }
 }
