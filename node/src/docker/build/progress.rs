@@ -2,7 +2,7 @@
 //! prints, what came from the cache, and how long a slow one took.
 
 use crate::log_sink::LogSink;
-use crate::text::clean_line;
+use crate::text::{clean_line, cut};
 use bollard::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog};
 use bollard::models::{BuildInfo, BuildInfoAux};
 use shared::status::LogStream;
@@ -12,8 +12,12 @@ use std::time::Duration;
 /// How many lines of a failed step its failure tells.
 const TAIL: usize = 20;
 
-/// The longest line that is kept while its end has not come, in bytes.
+/// The longest line that is kept, in bytes: while its end has not come, and made safe to show.
 const LINE_LIMIT: usize = 8 * 1024;
+
+/// What is kept of all steps' last lines together, in bytes. Steps beside each other are few; a
+/// Dockerfile that has thousands of them must not fill the node's memory.
+const TAILS_LIMIT: usize = 2 * 1024 * 1024;
 
 /// How many images made on the way are remembered: more than a Dockerfile has steps.
 const MADE_LIMIT: usize = 256;
@@ -34,6 +38,8 @@ pub(super) struct Progress {
     /// words, so this is a hint.
     made: Vec<String>,
     from_cache: bool,
+    /// The bytes of all steps' last lines.
+    kept: usize,
 }
 
 #[derive(Default)]
@@ -44,7 +50,32 @@ struct Step {
     error: Option<String>,
     stdout: Partial,
     stderr: Partial,
-    tail: VecDeque<String>,
+    tail: Tail,
+}
+
+/// The last lines of a step, for its failure to tell.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<String>,
+}
+
+impl Tail {
+    /// Keeps a line in place of the oldest ones. `kept` counts the bytes of all steps: where they
+    /// are too many this step alone pays for it.
+    fn push(&mut self, kept: &mut usize, line: String) {
+        while self.lines.len() >= TAIL || *kept + line.len() > TAILS_LIMIT {
+            match self.lines.pop_front() {
+                Some(oldest) => *kept -= oldest.len(),
+                None => return,
+            }
+        }
+        *kept += line.len();
+        self.lines.push_back(line);
+    }
+
+    fn clear(&mut self, kept: &mut usize) {
+        *kept -= self.lines.drain(..).map(|line| line.len()).sum::<usize>();
+    }
 }
 
 /// A line whose end has not come.
@@ -78,13 +109,23 @@ impl Partial {
 }
 
 impl Step {
-    fn say(&mut self, log: &LogSink, stream: LogStream, line: &str) {
+    fn say(&mut self, log: &LogSink, kept: &mut usize, stream: LogStream, line: &str) {
         log.line(stream, line);
-        if self.tail.len() == TAIL {
-            self.tail.pop_front();
+        // What a step prints may be told after it has ended well; nobody will ask for it.
+        if !self.is_well() {
+            self.tail.push(kept, shown(line));
         }
-        self.tail.push_back(clean_line(line));
     }
+
+    /// Whether it has ended without an error.
+    fn is_well(&self) -> bool {
+        self.done && self.error.is_none()
+    }
+}
+
+/// A line as it is shown, which may take more bytes than it had.
+fn shown(line: &str) -> String {
+    cut(&clean_line(line), LINE_LIMIT)
 }
 
 impl Progress {
@@ -96,6 +137,7 @@ impl Progress {
             classic: Step::default(),
             made: Vec::new(),
             from_cache: false,
+            kept: 0,
         }
     }
 
@@ -129,7 +171,7 @@ impl Progress {
             self.take_classic(&line);
         }
         for step in self.steps.values_mut() {
-            flush(step, &self.log);
+            flush(step, &self.log, &mut self.kept);
         }
     }
 
@@ -151,7 +193,7 @@ impl Progress {
         if !step.name.is_empty() {
             lines.push(step.name.clone());
         }
-        lines.extend(step.tail.iter().cloned());
+        lines.extend(step.tail.lines.iter().cloned());
         lines.push(message.to_owned());
         lines.join("\n")
     }
@@ -167,9 +209,9 @@ impl Progress {
 
     fn take_vertex(&mut self, vertex: Vertex) {
         let step = self.steps.entry(vertex.digest).or_default();
-        step.name = clean_line(&vertex.name);
+        step.name = shown(&vertex.name);
         if !vertex.error.is_empty() {
-            step.error = Some(vertex.error);
+            step.error = Some(cut(&vertex.error, LINE_LIMIT));
         }
         // How BuildKit gets its context and Dockerfile is nobody's concern.
         if step.name.starts_with("[internal]") || vertex.started.is_none() {
@@ -189,7 +231,10 @@ impl Progress {
             (vertex.started, vertex.completed, step.done)
         {
             step.done = true;
-            flush(step, &self.log);
+            flush(step, &self.log, &mut self.kept);
+            if step.is_well() {
+                step.tail.clear(&mut self.kept);
+            }
             let nanos = i64::from(completed.nanos - started.nanos);
             let took = (completed.seconds - started.seconds) as f64 + nanos as f64 / 1e9;
             if took >= SLOW.as_secs_f64() {
@@ -210,7 +255,7 @@ impl Progress {
             (&mut step.stdout, LogStream::Stdout)
         };
         for line in partial.push(&printed.msg) {
-            step.say(&self.log, stream, &line);
+            step.say(&self.log, &mut self.kept, stream, &line);
         }
     }
 
@@ -220,8 +265,8 @@ impl Progress {
             .strip_prefix("Step ")
             .and_then(|rest| rest.split_once(" : "))
         {
-            self.classic.name = clean_line(&format!("[{count}] {instruction}"));
-            self.classic.tail.clear();
+            self.classic.name = shown(&format!("[{count}] {instruction}"));
+            self.classic.tail.clear(&mut self.kept);
             self.current.clone_from(&self.classic.name);
             // A base image was there before.
             self.from_cache = instruction.starts_with("FROM ");
@@ -238,7 +283,8 @@ impl Progress {
                 self.made.push(image.to_owned());
             }
         } else if !is_remark(line) {
-            self.classic.say(&self.log, LogStream::Stdout, line);
+            let kept = &mut self.kept;
+            self.classic.say(&self.log, kept, LogStream::Stdout, line);
         }
     }
 }
@@ -258,18 +304,44 @@ fn is_remark(line: &str) -> bool {
     line.trim().is_empty() || remarks.iter().any(|remark| line.starts_with(remark))
 }
 
-fn flush(step: &mut Step, log: &LogSink) {
+fn flush(step: &mut Step, log: &LogSink, kept: &mut usize) {
     if let Some(line) = step.stdout.take() {
-        step.say(log, LogStream::Stdout, &line);
+        step.say(log, kept, LogStream::Stdout, &line);
     }
     if let Some(line) = step.stderr.take() {
-        step.say(log, LogStream::Stderr, &line);
+        step.say(log, kept, LogStream::Stderr, &line);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn vertex(digest: &str, name: &str) -> Vertex {
+        Vertex {
+            digest: digest.to_owned(),
+            name: name.to_owned(),
+            started: Some(Default::default()),
+            ..Default::default()
+        }
+    }
+
+    fn printed(vertex: &str, text: String) -> VertexLog {
+        VertexLog {
+            vertex: vertex.to_owned(),
+            stream: 2,
+            msg: text.into_bytes(),
+            ..Default::default()
+        }
+    }
+
+    /// What is kept, counted anew.
+    fn kept(progress: &Progress) -> usize {
+        let lines = progress.steps.values().flat_map(|step| &step.tail.lines);
+        let kept = lines.map(String::len).sum();
+        assert_eq!(progress.kept, kept);
+        kept
+    }
 
     #[test]
     fn a_progress_bar_is_told_once() {
@@ -312,12 +384,6 @@ mod tests {
     fn a_failing_step_is_told_with_its_last_lines() {
         let (log, mut lines) = LogSink::collecting();
         let mut progress = Progress::new(log);
-        let vertex = |digest: &str, name: &str| Vertex {
-            digest: digest.to_owned(),
-            name: name.to_owned(),
-            started: Some(Default::default()),
-            ..Default::default()
-        };
         let cached = Vertex {
             cached: true,
             ..vertex("a", "[1/2] FROM x")
@@ -329,13 +395,7 @@ mod tests {
         };
         progress.take_buildkit(status);
         for number in 0..30 {
-            let msg = format!("line {number}\n").into_bytes();
-            progress.take_printed(&VertexLog {
-                vertex: "b".to_owned(),
-                stream: 2,
-                msg,
-                ..Default::default()
-            });
+            progress.take_printed(&printed("b", format!("line {number}\n")));
         }
         let failed = Vertex {
             error: "exit code: 3".to_owned(),
@@ -353,5 +413,45 @@ mod tests {
                 && failure.ends_with("line 29\nexit code: 3"),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_step_that_ended_well() {
+        let mut progress = Progress::new(LogSink::nowhere());
+        let done = |error: &str| Vertex {
+            completed: Some(Default::default()),
+            error: error.to_owned(),
+            ..vertex("a", "[1/2] RUN x")
+        };
+        progress.take_vertex(vertex("a", "[1/2] RUN x"));
+        progress.take_printed(&printed("a", "early\nhalf".to_owned()));
+        assert_eq!(kept(&progress), "early".len());
+        progress.take_vertex(done(""));
+        progress.take_printed(&printed("a", "late\n".to_owned()));
+        assert_eq!(kept(&progress), 0);
+        // BuildKit tells of one vertex more than once.
+        progress.take_vertex(done("exit code: 3"));
+        progress.take_printed(&printed("a", "why\n".to_owned()));
+        assert_eq!(progress.failure("end"), "[1/2] RUN x\nwhy\nend");
+    }
+
+    #[test]
+    fn what_is_kept_has_a_limit_a_line_and_one_for_all_steps() {
+        let mut progress = Progress::new(LogSink::nowhere());
+        // Each of these characters is shown as five.
+        let line = "\u{1}".repeat(LINE_LIMIT) + "\n";
+        for step in 0..16 {
+            let digest = step.to_string();
+            progress.take_vertex(vertex(&digest, &line));
+            for _ in 0..TAIL {
+                progress.take_printed(&printed(&digest, line.clone()));
+            }
+        }
+        let room = TAILS_LIMIT - LINE_LIMIT..=TAILS_LIMIT;
+        assert!(room.contains(&kept(&progress)), "{}", kept(&progress));
+        for step in progress.steps.values() {
+            let lines = step.tail.lines.iter().chain([&step.name]);
+            assert!(lines.map(String::len).all(|length| length <= LINE_LIMIT));
+        }
     }
 }
