@@ -99,17 +99,14 @@ impl GitUrl {
         let refused = || GitUrlError::NotAUrl {
             // Without these nothing in it can be a credential.
             shown: if text.contains(['@', '?', '#']) {
-                shown(&crate::secret::redacted_url(text))
+                shown(&redacted(text))
             } else {
                 shown(text)
             },
             rule: RULE,
         };
         if text.is_empty() || text.len() > 2048 || text.starts_with('-') {
-            return Err(GitUrlError::NotAUrl {
-                shown: shown(text),
-                rule: RULE,
-            });
+            return Err(refused());
         }
         if text
             .chars()
@@ -207,6 +204,16 @@ impl GitUrl {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.url.as_str()
+    }
+}
+
+/// Without what may be a credential. A text without `//` has no place for a user of its own, so what
+/// stands before an `@` in it would stay.
+fn redacted(text: &str) -> String {
+    if text.contains("://") {
+        crate::secret::redacted_url(text)
+    } else {
+        "(not a URL)".to_owned()
     }
 }
 
@@ -345,6 +352,10 @@ mod tests {
             "https://u:hunter2@/",
             "https://host/a?token=hunter2",
             "host/a?token=hunter2",
+            &format!("https://user:hunter2@host/{}", "a".repeat(2048)),
+            "-https://user:hunter2@host/a",
+            "-u hunter2@host",
+            "htps:user:hunter2@host/a",
         ] {
             let error = GitUrl::parse(text).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
