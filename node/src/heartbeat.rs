@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use shared::bus::{Address, Bus};
 use shared::clock;
 use shared::message::{Capacity, Heartbeat, Load, TelemetryItem, TelemetryTopic, encode};
+use shared::spec::Resources;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -102,15 +103,21 @@ fn load(core: &Core, memory: Memory) -> Load {
         {
             for (spec, service) in running.spec.services.iter().zip(&running.services) {
                 if !service.stopped {
-                    load.running += 1;
-                    load.memory_declared_bytes +=
-                        spec.resources.memory.map_or(0, |memory| memory.0);
-                    load.cpu_declared_millis += spec.resources.cpus.map_or(0, |cpus| cpus.0);
+                    declare(&mut load, &spec.resources);
                 }
             }
         }
     });
     load
+}
+
+/// Counts a service that runs. A journal may hold sizes that no release would accept any more.
+fn declare(load: &mut Load, resources: &Resources) {
+    let memory = resources.memory.map_or(0, |memory| memory.0);
+    let cpus = resources.cpus.map_or(0, |cpus| cpus.0);
+    load.running = load.running.saturating_add(1);
+    load.memory_declared_bytes = load.memory_declared_bytes.saturating_add(memory);
+    load.cpu_declared_millis = load.cpu_declared_millis.saturating_add(cpus);
 }
 
 /// The memory of this machine in bytes.
@@ -160,5 +167,25 @@ mod tests {
             }
         );
         assert_eq!(Memory::parse("nonsense"), Memory::default());
+    }
+
+    #[test]
+    fn what_is_declared_has_an_end() {
+        let mut load = Load::default();
+        let resources = Resources {
+            memory: Some(shared::spec::ByteSize(u64::MAX)),
+            cpus: Some(shared::spec::CpuCount(u32::MAX)),
+            ..Resources::default()
+        };
+        declare(&mut load, &resources);
+        declare(&mut load, &resources);
+        assert_eq!(
+            (
+                load.running,
+                load.memory_declared_bytes,
+                load.cpu_declared_millis
+            ),
+            (2, u64::MAX, u32::MAX)
+        );
     }
 }

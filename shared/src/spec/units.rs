@@ -17,15 +17,37 @@ pub struct UnitError {
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
+    /// The largest size that is read. Beyond it a float no longer counts bytes, sums of a few sizes
+    /// would overflow, and no machine has that much.
+    pub const MOST: Self = Self(1 << 53);
+
+    const KIND: &'static str = "a size";
+    const RULE: &'static str = "give bytes or a number with K, M or G, such as \"256M\"";
+
+    /// From a number of bytes, up to [`ByteSize::MOST`].
+    ///
+    /// # Errors
+    /// [`UnitError`] for zero and for more.
+    pub fn from_bytes(bytes: u64) -> Result<Self, UnitError> {
+        if (1..=Self::MOST.0).contains(&bytes) {
+            return Ok(Self(bytes));
+        }
+        Err(UnitError {
+            kind: Self::KIND,
+            shown: bytes.to_string(),
+            rule: Self::RULE,
+        })
+    }
+
     /// Reads `256M`, `1.5G`, `512MiB`, `1048576`: units are powers of 1024, as Docker has them.
     ///
     /// # Errors
     /// [`UnitError`] for anything else, zero included.
     pub fn parse(text: &str) -> Result<Self, UnitError> {
         let refused = || UnitError {
-            kind: "a size",
+            kind: Self::KIND,
             shown: crate::name::shown(text),
-            rule: "give bytes or a number with K, M or G, such as \"256M\"",
+            rule: Self::RULE,
         };
         let text = text.trim();
         let digits = text
@@ -41,8 +63,7 @@ impl ByteSize {
         };
         let number: f64 = number.parse().map_err(|_| refused())?;
         let bytes = number * factor as f64;
-        // Beyond 2^53 a float no longer counts bytes; no machine has that much.
-        if bytes < 1.0 || bytes > (1u64 << 53) as f64 {
+        if bytes < 1.0 || bytes > Self::MOST.0 as f64 {
             return Err(refused());
         }
         Ok(Self(bytes as u64))
@@ -154,6 +175,12 @@ mod tests {
             assert!(ByteSize::parse(text).is_err(), "{text}");
         }
         assert_eq!(ByteSize(256 << 20).to_string(), "256M");
+        for bytes in [1, ByteSize::MOST.0] {
+            assert_eq!(ByteSize::from_bytes(bytes), Ok(ByteSize(bytes)));
+        }
+        for bytes in [0, ByteSize::MOST.0 + 1, u64::MAX] {
+            assert!(ByteSize::from_bytes(bytes).is_err(), "{bytes}");
+        }
     }
 
     #[test]

@@ -292,10 +292,10 @@ fn memory_size(item: &Item) -> Result<ByteSize, Refusal> {
     let size = match item.as_value() {
         Some(Value::String(text)) => ByteSize::parse(text.value())
             .map_err(|_| (format!("`{}` is not a size", shown(text.value())), right()))?,
-        Some(Value::Integer(bytes)) => ByteSize(
-            u64::try_from(*bytes.value())
-                .map_err(|_| (format!("{} is not a size", bytes.value()), right()))?,
-        ),
+        Some(Value::Integer(bytes)) => u64::try_from(*bytes.value())
+            .ok()
+            .and_then(|bytes| ByteSize::from_bytes(bytes).ok())
+            .ok_or_else(|| (format!("{} is not a size", bytes.value()), right()))?,
         _ => return Err((format!("this is {}", kind_of(item)), right())),
     };
     if size < LEAST_MEMORY {

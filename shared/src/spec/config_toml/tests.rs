@@ -405,6 +405,13 @@ const BAD: &[(&str, &[&str])] = &[
         &["resources.memory: -1 is not a size"],
     ),
     (
+        "[config]\nlang = \"node\"\n[resources]\nmemory = 9223372036854775807",
+        &[
+            "resources.memory: 9223372036854775807 is not a size",
+            "256M",
+        ],
+    ),
+    (
         "[config]\nlang = \"node\"\n[resources]\ncpus = \"1\"",
         &["resources.cpus: this is a text", "without quotes"],
     ),
