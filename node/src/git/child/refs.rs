@@ -68,12 +68,22 @@ pub(super) fn aim_at_ref(heads: &[Head], git_ref: Option<&GitRef>) -> Result<Aim
         .or_else(|| find(&format!("refs/heads/{name}")))
         .or_else(|| find(&format!("refs/tags/{name}")))
         .ok_or_else(|| {
+            let hint = if is_short_commit(name) {
+                " (a commit is given with all its 40 digits)"
+            } else {
+                ""
+            };
             FetchError::failed(format!(
-                "the repository has no branch or tag `{}`; it has: {}",
+                "the repository has no branch or tag `{}`{hint}; it has: {}",
                 shown(name),
                 some_names(heads)
             ))
         })
+}
+
+/// Whether it looks like the short form of a commit's id, as Git prints it.
+fn is_short_commit(name: &str) -> bool {
+    (7..40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// What an aim is about, as far as the server's list says: for an annotated tag the commit inside.
@@ -182,6 +192,14 @@ mod tests {
             error.contains("`main`; it has: b0, b1") && error.ends_with("b9 and 2 more"),
             "{error}"
         );
+        let words = |name: &str| {
+            let git_ref = GitRef::parse(name).unwrap();
+            let found = aim_at_ref(&heads(&names), Some(&git_ref));
+            found.err().unwrap().to_string()
+        };
+        for (name, is_short) in [("a1b2c3d", true), ("a1b2c3", false), ("feature", false)] {
+            assert_eq!(words(name).contains("40 digits"), is_short, "{name}");
+        }
         assert!(
             aim_at_ref(&[], None)
                 .err()
