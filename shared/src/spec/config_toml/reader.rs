@@ -34,6 +34,8 @@ pub(super) struct Reader<'a> {
     problems_omitted: usize,
     warnings: Vec<ConfigProblem>,
     warnings_omitted: usize,
+    /// The names that do not exist, which warnings tell of: what is missing may be meant by one.
+    unknown: Vec<(usize, ConfigProblem)>,
 }
 
 impl<'a> Reader<'a> {
@@ -52,6 +54,7 @@ impl<'a> Reader<'a> {
             problems_omitted: 0,
             warnings: vec![],
             warnings_omitted: 0,
+            unknown: vec![],
         }
     }
 
@@ -83,6 +86,15 @@ impl<'a> Reader<'a> {
         }
         let problem = self.problem(place, wrong.into(), right());
         self.warnings.push(problem);
+    }
+
+    /// Warns of a name that does not exist. Where the file is refused that is said with the rest.
+    fn warn_of_unknown(&mut self, place: &Place, wrong: &str, right: impl FnOnce() -> String) {
+        let before = self.warnings.len();
+        self.warn(place, wrong, right);
+        let noted = self.warnings.iter().skip(before).cloned();
+        self.unknown
+            .extend(noted.map(|problem| (place.offset, problem)));
     }
 
     fn problem(&self, place: &Place, wrong: String, right: String) -> ConfigProblem {
@@ -147,6 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     fn into_error(mut self) -> ConfigError {
+        self.problems.append(&mut self.unknown);
         self.problems.sort_by_key(|(offset, _)| *offset);
         ConfigError {
             problems: self
@@ -170,7 +183,7 @@ impl<'a> Reader<'a> {
             } else {
                 "this key stands outside any section"
             };
-            self.warn(&place, wrong, || {
+            self.warn_of_unknown(&place, wrong, || {
                 elsewhere(name)
                     .unwrap_or_else(|| nearest(name, SECTIONS.into_iter(), "the sections are"))
             });
@@ -293,7 +306,7 @@ impl<'d> Section<'d> {
             };
             let known = || keys_of(self.name).map(|doc| doc.key);
             let advice = || nearest(key, known(), &format!("the keys of [{}] are", self.name));
-            reader.warn(&place, "there is no such key, it is not used", || {
+            reader.warn_of_unknown(&place, "there is no such key, it is not used", || {
                 elsewhere(key).unwrap_or_else(advice)
             });
         }

@@ -412,6 +412,29 @@ const BAD: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[config]\ndockerfile = \"D\"\ndomain = \"a.example\"\nprot = 8000",
+        &[
+            "config.domain: a domain is given but no port",
+            "4:1: config.prot: there is no such key",
+            "did you mean `port`?",
+        ],
+    ),
+    (
+        "[config]\ndockefile = \"D\"",
+        &[
+            "config.lang: neither `lang` nor `dockerfile` is given",
+            "did you mean `dockerfile`?",
+        ],
+    ),
+    (
+        "[confg]\nlang = \"node\"",
+        &["config.lang: neither", "did you mean `config`?"],
+    ),
+    (
+        "[config]\nlang = \"node\"\n[[volumes]]\nnmae = \"x\"\npath = \"/x\"",
+        &["volumes[1].name: this is missing", "did you mean `name`?"],
+    ),
+    (
         "[config]\nlang = \"node\"\n[resources]\ncpus = \"1\"",
         &["resources.cpus: this is a text", "without quotes"],
     ),
