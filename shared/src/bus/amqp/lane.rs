@@ -1,6 +1,6 @@
 //! Publishing to one kind of address: a channel, and the messages on it that are not confirmed yet.
 
-use super::super::BusError;
+use super::super::{BusError, PUBLISH_TIMEOUT};
 use super::confirms::{Confirmed, Confirms, Verdict};
 use super::error::{from_lapin, within};
 use super::link::{LinkState, Session};
@@ -12,8 +12,8 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Messages that wait for the lane.
@@ -21,13 +21,18 @@ pub(super) const BACKLOG: usize = 64;
 /// Messages on the channel that are not confirmed yet. Above a hundred the broker is at its best.
 const UNCONFIRMED: usize = 512;
 
+/// How long a message is on the channel without a confirmation before the connection is given up. A
+/// broker confirms within milliseconds, and within seconds when its disk is slow; one that says nothing
+/// for as long as any publisher waits will not say more. Counted from when the message was sent: for
+/// how long its publisher had waited by then, for a connection or a place, says nothing of this one.
+const CONFIRM_LIMIT: Duration = PUBLISH_TIMEOUT;
+
 /// One message to publish.
 pub(super) struct Job {
     pub(super) target: Target,
     pub(super) body: Vec<u8>,
     /// What is written beside it, for the `dead` queue.
     pub(super) headers: Option<FieldTable>,
-    pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Result<(), BusError>>,
 }
 
@@ -154,7 +159,6 @@ impl Lane {
             target,
             body,
             headers,
-            deadline,
             reply,
         } = job;
         if reply.is_closed() {
@@ -165,15 +169,18 @@ impl Lane {
             Ok(channel) => channel,
             Err(error) => return waiting.answer(Err(error)),
         };
+        // Opening it takes a while; who gave up meanwhile may send the same again.
+        if waiting.reply.is_closed() {
+            return;
+        }
         self.next_number += 1;
         let number = self.next_number;
         let properties = self.properties(number, &waiting.target, headers);
         let mut publishing = async move {
-            let result = tokio::time::timeout_at(
-                deadline,
-                send(&channel, &waiting.target, &body, properties),
-            )
-            .await;
+            // Also when its publisher stops waiting sooner: what comes back with its confirmation may
+            // be about another message.
+            let sending = send(&channel, &waiting.target, &body, properties);
+            let result = tokio::time::timeout(CONFIRM_LIMIT, sending).await;
             Outcome {
                 number,
                 waiting,

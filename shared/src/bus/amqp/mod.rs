@@ -225,6 +225,16 @@ impl Lanes {
         headers: Option<FieldTable>,
     ) -> Result<(), BusError> {
         let deadline = Instant::now() + PUBLISH_TIMEOUT;
+        self.publish_until(deadline, target, body, headers).await
+    }
+
+    async fn publish_until(
+        &self,
+        deadline: Instant,
+        target: Target,
+        body: Vec<u8>,
+        headers: Option<FieldTable>,
+    ) -> Result<(), BusError> {
         link::wait_until_up(&self.state, deadline).await?;
         let (reply, answer) = oneshot::channel();
         let lane = &self.jobs[target.kind()];
@@ -232,7 +242,6 @@ impl Lanes {
             target,
             body,
             headers,
-            deadline,
             reply,
         };
         let handed_over = async {

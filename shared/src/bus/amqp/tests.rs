@@ -135,6 +135,30 @@ async fn a_node_declares_nothing_and_reads_only_its_own_queue() {
     broker.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_that_has_waited_long_does_not_cost_the_connection() {
+    let broker = TestBroker::start().await;
+    let bus = broker.bus(AmqpRole::Orchestrator);
+    publish(&*bus, Address::Deployment, b"first").await;
+    let deadline = Instant::now() + PUBLISH_TIMEOUT;
+    let session = bus.publishing.session(deadline).await.unwrap();
+    // The rest of the time of each is over before, while or after its message is on the channel.
+    let mut late = 0;
+    for rest in 0..200 {
+        let deadline = Instant::now() + Duration::from_micros(20 * rest);
+        let target = Target::Deployment;
+        let published = bus.lanes.publish_until(deadline, target, vec![], None);
+        match published.await {
+            Err(BusError::Unconfirmed) => late += 1,
+            published => published.unwrap(),
+        }
+    }
+    assert!(late > 0);
+    publish(&*bus, Address::Deployment, b"last").await;
+    assert!(!session.is_lost());
+    broker.finish().await;
+}
+
 /// Waits for the reason why a bus is not connected, beyond that it only just began.
 async fn why_down(url: String, tls: Option<AmqpTls>) -> String {
     let url = SecretString::from(url);
