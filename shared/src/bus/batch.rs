@@ -4,7 +4,7 @@
 //! message: under load messages grow, and when there is little to do nothing waits.
 
 use super::{Address, Bus, BusError};
-use crate::message::{BODY_LIMIT, encode};
+use crate::message::{BODY_LIMIT, ITEMS_LIMIT, encode};
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -56,7 +56,8 @@ impl<T: Serialize + Send + Sync + 'static> Batcher<T> {
     #[must_use]
     pub fn start(bus: Arc<dyn Bus>, address: Address, options: BatchOptions) -> Self {
         let (items, due) = mpsc::channel(options.backlog.max(1));
-        tokio::spawn(collect(bus, address, options.items.max(1), due));
+        let items_limit = options.items.clamp(1, ITEMS_LIMIT);
+        tokio::spawn(collect(bus, address, items_limit, due));
         Self { items }
     }
 

@@ -1,7 +1,7 @@
 //! Reading a body item by item: one that a release does not know, or that is broken, must not bury
 //! the others of its batch.
 
-use super::{Batch, DecodeError, check, decode, encode};
+use super::{DecodeError, ReadBatch, check, decode, encode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -32,7 +32,8 @@ impl BadItem {
 /// all of them read.
 ///
 /// # Errors
-/// [`DecodeError`] for a body that is too large, of another version or no batch at all.
+/// [`DecodeError`] for a body that is too large, has too many items, is of another version or no batch
+/// at all.
 pub fn decode_each<T: DeserializeOwned>(
     body: &[u8],
 ) -> Result<Vec<Result<T, BadItem>>, DecodeError> {
@@ -42,14 +43,15 @@ pub fn decode_each<T: DeserializeOwned>(
         Err(error) => return Err(error),
     }
     check(body)?;
-    let batch: Batch<Value> = serde_json::from_slice(body).map_err(DecodeError::Malformed)?;
+    let batch: ReadBatch<Value> = serde_json::from_slice(body).map_err(DecodeError::Malformed)?;
     let read = |json: Value| {
         T::deserialize(&json).map_err(|error| BadItem {
-            reason: error.to_string(),
+            // It may repeat what it does not know.
+            reason: bounded(error.to_string()),
             json,
         })
     };
-    Ok(batch.items.into_iter().map(read).collect())
+    Ok(batch.items.bounded()?.into_iter().map(read).collect())
 }
 
 /// The items that did not read as a body of their own, to be kept in `dead` in place of the whole
@@ -62,16 +64,24 @@ pub fn bad_items(items: &[BadItem]) -> Option<(Vec<u8>, String)> {
     let kept: Vec<&Value> = items.iter().map(|item| &item.json).collect();
     let mut reason = String::new();
     for item in items {
+        if reason.len() > REASON_LIMIT {
+            break;
+        }
         if !reason.is_empty() {
             reason.push_str("; ");
         }
         reason.push_str(&item.reason);
     }
+    Some((encode(&kept), bounded(reason)))
+}
+
+fn bounded(mut reason: String) -> String {
     if reason.len() > REASON_LIMIT {
         reason.truncate(reason.floor_char_boundary(REASON_LIMIT));
         reason.push('…');
+        reason.shrink_to_fit();
     }
-    Some((encode(&kept), reason))
+    reason
 }
 
 #[cfg(test)]
@@ -124,5 +134,12 @@ mod tests {
         };
         let (_, reason) = bad_items(&[item.clone(), item]).unwrap();
         assert!(reason.len() <= REASON_LIMIT + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_reason_does_not_repeat_a_whole_item() {
+        let body = encode(&["x".repeat(100 * REASON_LIMIT)]);
+        let item = decode_each::<i32>(&body).unwrap().remove(0).unwrap_err();
+        assert!(item.reason.len() <= REASON_LIMIT + '…'.len_utf8());
     }
 }

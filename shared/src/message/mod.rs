@@ -7,6 +7,7 @@
 
 mod assignments;
 mod each;
+mod items;
 mod report;
 mod telemetry;
 mod work;
@@ -26,6 +27,7 @@ pub use work::{
 
 pub use each::{BadItem, bad_items, decode_each};
 
+use items::Items;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The version of every body that this release writes.
@@ -34,13 +36,27 @@ pub const WIRE_VERSION: u16 = 1;
 /// The largest body that is read, in bytes. Larger ones go to `dead` unread.
 pub const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
+/// The most items of a body that are read. Ours have some hundreds; a small item of a stranger's takes
+/// many times its bytes in memory.
+pub const ITEMS_LIMIT: usize = 10_000;
+
 /// How a body of [`WIRE_VERSION`] begins as [`encode`] writes it.
 const CURRENT: &[u8] = b"{\"v\":1,";
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Batch<T> {
     v: u16,
     items: Vec<T>,
+}
+
+/// A batch as it is read.
+#[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+struct ReadBatch<T> {
+    // Wanted, and judged before: see `check`.
+    #[serde(rename = "v")]
+    _v: u16,
+    items: Items<T>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +72,12 @@ pub enum DecodeError {
     TooLarge {
         /// Its size in bytes.
         size: usize,
+    },
+    /// Has more than [`ITEMS_LIMIT`] items.
+    #[error("the body has {count} items, more than {ITEMS_LIMIT}")]
+    TooMany {
+        /// How many.
+        count: usize,
     },
     /// Not JSON of the expected form.
     #[error("the body is not a batch of the expected form")]
@@ -82,11 +104,12 @@ pub fn encode<T: Serialize>(items: &[T]) -> Vec<u8> {
 /// Reads the items of one body.
 ///
 /// # Errors
-/// [`DecodeError`] for a body that is too large, malformed or of another version.
+/// [`DecodeError`] for a body that is too large, has too many items, is malformed or of another
+/// version.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, DecodeError> {
     check(body)?;
-    let batch: Batch<T> = serde_json::from_slice(body).map_err(DecodeError::Malformed)?;
-    Ok(batch.items)
+    let batch: ReadBatch<T> = serde_json::from_slice(body).map_err(DecodeError::Malformed)?;
+    batch.items.bounded()
 }
 
 /// Whether a body may be read at all: its size and its version.

@@ -6,6 +6,7 @@ use super::death::{self, Notice};
 use super::error::{STEP_TIMEOUT, from_lapin, within};
 use super::link::{LinkState, Session, pause};
 use super::topology::{Target, Topology, close};
+use crate::message::{BODY_LIMIT, DecodeError};
 use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
@@ -109,6 +110,9 @@ impl Subscriber {
                 next = incoming.next() => match next {
                     Some(Ok(delivery)) => {
                         let delivery = self.delivery(delivery, session, &given_back, &held);
+                        let Some(delivery) = self.within_limit(delivery).await else {
+                            continue;
+                        };
                         // There is room for every delivery that the broker may have under way.
                         if self.deliveries.send(delivery).await.is_err() {
                             return Ended::Dropped;
@@ -119,6 +123,20 @@ impl Subscriber {
                 },
             }
         }
+    }
+
+    /// Sends a body that nobody would read to `dead` with the reason that its reader would give. They
+    /// are dealt with here and one after the other, so that no queue of ours fills with them. Dead
+    /// letters pass: what is kept of one is cut by whoever records it.
+    async fn within_limit(&self, delivery: Delivery) -> Option<Delivery> {
+        let size = delivery.body.len();
+        if size <= BODY_LIMIT || self.subscription == Subscription::Dead {
+            return Some(delivery);
+        }
+        let reason = DecodeError::TooLarge { size }.to_string();
+        tracing::warn!(subscription = ?self.subscription, reason, "a delivery goes to dead unread");
+        delivery.dead(&reason).await;
+        None
     }
 
     async fn open(&self, session: &Session) -> Result<(Channel, lapin::Consumer), BusError> {

@@ -4,7 +4,9 @@
 
 use super::test_broker::{TestBroker, setting};
 use super::*;
+use crate::bus::DeathCause;
 use crate::bus::conformance::{Fixture, PATIENCE, next, node, publish};
+use crate::message::BODY_LIMIT;
 use crate::secret::SecretString;
 use std::collections::BTreeSet;
 use tokio::net::TcpListener;
@@ -156,6 +158,34 @@ async fn a_publisher_that_has_waited_long_does_not_cost_the_connection() {
     assert!(late > 0);
     publish(&*bus, Address::Deployment, b"last").await;
     assert!(!session.is_lost());
+    broker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_too_large_is_dead_before_anybody_reads_it() {
+    let broker = TestBroker::start().await;
+    let orchestrator = broker.orchestrator();
+    let consume = async |subscription| orchestrator.consume(subscription, 4).await.unwrap();
+    let mut reports = consume(Subscription::Deployment).await;
+    let mut dead = consume(Subscription::Dead).await;
+    let node = broker.node(&node("a"));
+    publish(&*node, Address::Deployment, b"first").await;
+    assert!(next(&mut reports).await.ack().await);
+    publish(&*node, Address::Deployment, &vec![b' '; BODY_LIMIT + 1]).await;
+    publish(&*node, Address::Deployment, b"next").await;
+    let report = next(&mut reports).await;
+    assert_eq!(report.body, b"next");
+    assert!(report.ack().await);
+    let letter = next(&mut dead).await;
+    assert_eq!(letter.body.len(), BODY_LIMIT + 1);
+    let death = letter.death.clone().unwrap();
+    assert_eq!(
+        (&*death.queue, death.cause),
+        ("deployment", DeathCause::Refused)
+    );
+    let reason = "the body has 4194305 bytes, more than 4194304";
+    assert_eq!(death.reason, reason);
+    assert!(letter.ack().await);
     broker.finish().await;
 }
 
