@@ -83,8 +83,10 @@ impl From<ClientError> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        // Whoever reads has enough, such as `| head`.
+        let is_enough = error.kind() == std::io::ErrorKind::BrokenPipe;
         Self {
-            exit: Exit::Refused,
+            exit: if is_enough { Exit::Done } else { Exit::Refused },
             what: format!("writing the output: {error}"),
             advice: None,
         }

@@ -158,6 +158,9 @@ fn end(result: Result<Exit, Failure>) -> ExitCode {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
+    if failure.exit == Exit::Done {
+        return ExitCode::from(failure.exit.code());
+    }
     output::note(&format!("error: {failure}"));
     if let Some(advice) = &failure.advice {
         output::note(&format!("  {advice}"));

@@ -2,6 +2,7 @@
 //! come from a hostile repository, and a terminal obeys control characters.
 
 use serde::Serialize;
+use shared::status::{ApplicationStatus, FailureReason};
 use std::io::{self, Write};
 
 /// How a client command answers.
@@ -72,6 +73,22 @@ fn harmless_json(text: &str) -> String {
         }
     }
     safe
+}
+
+/// A status with the reason of a failure, unless both say the same.
+pub(crate) fn standing(status: ApplicationStatus, reason: Option<FailureReason>) -> String {
+    match reason.filter(|reason| reason.as_str() != status.as_str()) {
+        Some(reason) => format!("{status} ({reason})"),
+        None => status.to_string(),
+    }
+}
+
+/// How often something happened, in words.
+pub(crate) fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        _ => format!("{count} times"),
+    }
 }
 
 /// Prints rows under a header, in columns.

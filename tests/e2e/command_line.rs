@@ -130,6 +130,53 @@ async fn a_superseded_deploy_says_so() {
 }
 
 #[tokio::test]
+async fn jobs_that_deploy_the_same_at_once_all_succeed() {
+    let git = GitServer::start().await;
+    let server = Standalone::start().await;
+    let repository = git.repository("race", &hello("one"));
+    let arguments = ["deploy", "race", "--git", &repository.url];
+    let jobs = (0..6).map(|_| longshore(&server.api.url, &arguments));
+    for job in futures::future::join_all(jobs).await {
+        assert_eq!(job.code, 0, "{job:?}");
+    }
+    let data = server
+        .api
+        .data("{ deployments { nodes { id } } }", serde_json::json!({}));
+    let id = data.await["deployments"]["nodes"][0]["id"].clone();
+    let id = id.as_str().expect("an id");
+    server.api.until_latest(id, 6, "RUNNING").await;
+
+    let typo = ["deployment", "redeploy", "race", "--ref", "mian"];
+    let told = longshore(&server.api.url, &typo).await;
+    let says = "it follows mian from now on (before: --ref HEAD)";
+    assert!(told.stdout.contains(says), "{told:?}");
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_log_that_never_pauses_has_an_end_without_follow() {
+    let git = GitServer::start().await;
+    let server = Standalone::start().await;
+    let chatty = "FROM busybox\nCMD [\"sh\", \"-c\", \"httpd -p 8000; while true; do echo tick; sleep 0.1; done\"]\n";
+    let repository = git.repository("chatty", &with_dockerfile(chatty));
+    let deploy = ["deploy", "chatty", "--git", &repository.url, "--wait"];
+    let deployed = longshore(&server.api.url, &deploy).await;
+    assert_eq!(deployed.code, 0, "{deployed:?}");
+    let arguments = [
+        "deployment",
+        "logs",
+        "chatty",
+        "--tail",
+        "3",
+        "--output",
+        "json",
+    ];
+    let logs = longshore(&server.api.url, &arguments).await.json();
+    assert_eq!(logs.as_array().map(Vec::len), Some(3), "{logs}");
+    server.clean_up().await;
+}
+
+#[tokio::test]
 async fn every_list_and_show_has_a_json_form() {
     let git = GitServer::start().await;
     let server = Standalone::start().await;

@@ -47,7 +47,7 @@ fragment DeploymentParts on Deployment {
   gitWatch { lastPolledAt nextPollAt lastCommit lastError }
   labels { key value }
   node { name }
-  ports { port containerPort service }
+  ports { port containerPort service node { name } }
   services { name status restarts domain }
   activeRevision { ...RevisionParts }
   latestRevision { ...RevisionParts }

@@ -73,6 +73,11 @@ impl ClientError {
         matches!(self, Self::Refused { code, .. } if code == "NOT_FOUND")
     }
 
+    /// Whether the server says that something stands in the way that is there already.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "CONFLICT")
+    }
+
     /// What to do next.
     pub(crate) fn advice(&self) -> Option<String> {
         let advice = match self {

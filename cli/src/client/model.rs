@@ -99,6 +99,7 @@ pub(crate) struct PortLease {
     pub(crate) port: u16,
     pub(crate) container_port: u16,
     pub(crate) service: String,
+    pub(crate) node: NodeName,
 }
 
 /// A service.

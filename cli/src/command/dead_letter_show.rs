@@ -42,7 +42,7 @@ fn describe(letter: &DeadLetter) -> io::Result<()> {
         field("sender", sender)?;
     }
     if let Some(deliveries) = letter.deliveries {
-        field("delivered", &format!("{deliveries} times"))?;
+        field("delivered", &output::times(deliveries))?;
     }
     let kept = if letter.is_truncated {
         ", of which the beginning was kept"

@@ -1,12 +1,12 @@
 //! `longshore deploy`: creates a deployment, or deploys it again when it exists.
 
-use super::source::SourceArgs;
+use super::source::{self, SourceArgs};
 use super::target;
 use super::wait::{self, WaitArgs};
 use crate::client::Client;
 use crate::client::access::ServerArgs;
 use crate::client::document::Document;
-use crate::client::model::{Deployment, Only};
+use crate::client::model::{CreateDeploymentInput, Deployment, Only};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use serde_json::json;
@@ -35,15 +35,10 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let input = arguments.source.input()?;
     let client = super::connect(&arguments.server)?;
-    let (deployment, sentence) = match target::by_name(&client, &arguments.source.name).await? {
-        Some(existing) => again(&client, &arguments.source, &existing).await?,
-        None => {
-            let created: Only<Deployment> = client
-                .ask(Document::Create, json!({ "input": input }))
-                .await?;
-            let sentence = format!("{} is being deployed", created.0.name);
-            (created.0, sentence)
-        }
+    let source = &arguments.source;
+    let (deployment, sentence) = match target::by_name(&client, &source.name).await? {
+        Some(existing) => again(&client, source, &existing).await?,
+        None => first(&client, source, &input).await?,
     };
     wait::started(
         &client,
@@ -53,6 +48,28 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         &sentence,
     )
     .await
+}
+
+async fn first(
+    client: &Client,
+    source: &SourceArgs,
+    input: &CreateDeploymentInput,
+) -> Result<(Deployment, String), Failure> {
+    let created = client.ask::<Only<Deployment>>(Document::Create, json!({ "input": input }));
+    match created.await {
+        Ok(Only(created)) => {
+            let sentence = format!("{} is being deployed", created.name);
+            Ok((created, sentence))
+        }
+        Err(error) if error.is_conflict() => {
+            // Somebody was quicker by a moment, such as another job of the same pipeline.
+            match target::by_name(client, &source.name).await? {
+                Some(existing) => again(client, source, &existing).await,
+                None => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn again(
@@ -80,6 +97,10 @@ async fn again(
     }
     let variables = json!({ "id": existing.id, "ref": source.git_ref });
     let deployment: Only<Deployment> = client.ask(Document::Redeploy, variables).await?;
-    let sentence = format!("{} exists and is being deployed again", existing.name);
+    let follows = source::follows(source.git_ref.as_deref(), existing);
+    let sentence = format!(
+        "{} exists and is being deployed again{follows}",
+        existing.name
+    );
     Ok((deployment.0, sentence))
 }

@@ -65,10 +65,7 @@ pub(super) fn print(revisions: Vec<Revision>) -> io::Result<()> {
 }
 
 fn row(revision: Revision) -> [String; 5] {
-    let status = match revision.failure_reason {
-        Some(reason) => format!("{} ({reason})", revision.status),
-        None => revision.status.to_string(),
-    };
+    let status = output::standing(revision.status, revision.failure_reason);
     let version = revision.source_version.unwrap_or_default();
     let why = revision.status_detail.unwrap_or_default();
     [

@@ -1,5 +1,6 @@
 //! `longshore deployment list`.
 
+use super::node_target::{self, NodeTargetArgs};
 use crate::client::Client;
 use crate::client::access::ServerArgs;
 use crate::client::document::Document;
@@ -47,6 +48,10 @@ fn status_parser() -> impl TypedValueParser<Value = ApplicationStatus> {
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let client = super::connect(&arguments.server)?;
     let deployments = all(&client, &filter(&arguments)).await?;
+    if let Some(node) = arguments.node.filter(|_| deployments.is_empty()) {
+        // Nothing on it, or a slip of the pen.
+        node_target::find(&client, &NodeTargetArgs { node }).await?;
+    }
     if arguments.server.output == Format::Json {
         output::print_json(&deployments)?;
         return Ok(Exit::Done);
@@ -97,10 +102,7 @@ fn row(deployment: Deployment) -> [String; 5] {
         (_, Some(latest)) => latest.to_string(),
         _ => String::new(),
     };
-    let status = match deployment.failure_reason {
-        Some(reason) => format!("{} ({reason})", deployment.status),
-        None => deployment.status.to_string(),
-    };
+    let status = output::standing(deployment.status, deployment.failure_reason);
     let node = deployment.node.map(|node| node.name).unwrap_or_default();
     [
         deployment.name,

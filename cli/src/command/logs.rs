@@ -41,9 +41,10 @@ pub(crate) struct Arguments {
     server: ServerArgs,
 }
 
-/// A live log has no end of its own. Without --follow it is taken for read once nothing came for so
-/// long; the first line may take longer, since a node has to be asked.
-const QUIET: Duration = Duration::from_secs(1);
+/// A live log has no end of its own. Without --follow it is taken for read once all the lines are there
+/// that were asked for, or nothing came for so long: what was printed before comes in one go. The first
+/// line may take longer, since a node has to be asked.
+const QUIET: Duration = Duration::from_millis(500);
 const FIRST_LINE: Duration = Duration::from_secs(3);
 /// The first wait before connecting again, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -54,6 +55,7 @@ const REVISIONS: u32 = 200;
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let client = super::connect(&arguments.server)?;
     let deployment = target::find(&client, &arguments.target).await?;
+    let mut most = None;
     let (document, variables) = if arguments.build {
         let newest = deployment.latest_revision;
         let revision = match arguments.revision {
@@ -64,11 +66,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         };
         (Document::BuildLog, json!({ "id": revision.id }))
     } else {
+        let services = match arguments.service {
+            Some(_) => 1,
+            None => deployment.services.len().max(1) as u64,
+        };
+        most = (!arguments.follow).then(|| u64::from(arguments.tail) * services);
         let variables =
             json!({ "id": deployment.id, "service": arguments.service, "tail": arguments.tail });
         (Document::ServiceLog, variables)
     };
-    let lines = read(&client, document, variables, &arguments).await;
+    if most == Some(0) {
+        let message = "--tail 0 without --follow asks for nothing";
+        return Err(Failure::input(message).advise("add --follow, or give another --tail"));
+    }
+    let lines = read(&client, document, variables, &arguments, most).await;
     let lines = lines.map_err(|failure| match document {
         Document::ServiceLog if failure.advice.is_none() => {
             let build = format!("longshore deployment logs {} --build", deployment.name);
@@ -102,12 +113,22 @@ async fn read(
     document: Document,
     mut variables: Value,
     arguments: &Arguments,
+    most: Option<u64>,
 ) -> Result<Vec<LogLine>, Failure> {
     let mut told = Told::new(document, arguments.server.output, arguments.follow);
     let mut pause = FIRST_PAUSE;
     loop {
         let before = told.count();
-        match attempt(client, document, &variables, &mut told, arguments.follow).await {
+        match attempt(
+            client,
+            document,
+            &variables,
+            &mut told,
+            arguments.follow,
+            most,
+        )
+        .await
+        {
             Ok(()) => return Ok(told.into_gathered()),
             Err(Trouble::Client(error)) if arguments.follow && error.is_transient() => {
                 output::note(&format!("{error}; connecting again"));
@@ -133,6 +154,7 @@ async fn attempt(
     variables: &Value,
     told: &mut Told,
     follow: bool,
+    most: Option<u64>,
 ) -> Result<(), Trouble> {
     let mut socket = client.socket().await?;
     socket.subscribe(document, variables.clone()).await?;
@@ -158,6 +180,9 @@ async fn attempt(
         let line: Only<LogLine> =
             serde_json::from_value(data).map_err(ClientError::NotUnderstood)?;
         told.tell(line.0)?;
+        if most.is_some_and(|most| told.count() >= most) {
+            return Ok(());
+        }
     }
 }
 

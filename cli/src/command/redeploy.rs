@@ -1,5 +1,6 @@
 //! `longshore deployment redeploy`: a new revision of the newest commit.
 
+use super::source;
 use super::target::{self, TargetArgs};
 use super::wait::{self, WaitArgs};
 use crate::client::access::ServerArgs;
@@ -30,8 +31,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let client = super::connect(&arguments.server)?;
     let deployment = target::find(&client, &arguments.target).await?;
     let variables = json!({ "id": deployment.id, "ref": arguments.git_ref });
+    let follows = source::follows(arguments.git_ref.as_deref(), &deployment);
     let deployment: Only<Deployment> = client.ask(Document::Redeploy, variables).await?;
-    let sentence = format!("{} is being deployed again", deployment.0.name);
+    let sentence = format!("{} is being deployed again{follows}", deployment.0.name);
     wait::started(
         &client,
         arguments.server.output,

@@ -42,11 +42,8 @@ fn describe(deployment: &Deployment) -> io::Result<()> {
         |name: &str, value: &str| output::print(&format!("{name:10} {}", output::line(value)));
     field("name", &deployment.name)?;
     field("id", &deployment.id)?;
-    let reason = deployment
-        .failure_reason
-        .map(|reason| format!(" ({reason})"))
-        .unwrap_or_default();
-    field("status", &format!("{}{reason}", deployment.status))?;
+    let status = output::standing(deployment.status, deployment.failure_reason);
+    field("status", &status)?;
     for line in deployment
         .status_detail
         .as_deref()
@@ -82,14 +79,14 @@ fn describe(deployment: &Deployment) -> io::Result<()> {
         field(
             "port",
             &format!(
-                "{} → {} of {}",
-                port.port, port.container_port, port.service
+                "{} of {} → {} of {}",
+                port.port, port.node.name, port.container_port, port.service
             ),
         )?;
     }
     for service in &deployment.services {
         let restarts = if service.restarts > 0 {
-            format!(", restarted {} times", service.restarts)
+            format!(", restarted {}", output::times(service.restarts))
         } else {
             String::new()
         };

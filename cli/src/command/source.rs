@@ -4,6 +4,7 @@ use crate::client::model::{
     CreateDeploymentInput, Deployment, GitSourceInput, ImageSourceInput, Label,
 };
 use crate::exit::Failure;
+use crate::output;
 use shared::source::GitUrl;
 
 /// What a deployment is made from.
@@ -46,6 +47,19 @@ fn read_label(text: &str) -> Result<Label, String> {
         key: key.to_owned(),
         value: value.to_owned(),
     })
+}
+
+/// What is to be known when another ref becomes the deployment's: how to go back to the one before.
+pub(super) fn follows(git_ref: Option<&str>, before: &Deployment) -> String {
+    let known = before.source.git_ref.as_deref().unwrap_or("HEAD");
+    match git_ref.filter(|git_ref| *git_ref != known) {
+        Some(git_ref) => format!(
+            "; it follows {} from now on (before: --ref {})",
+            output::line(git_ref),
+            output::line(known)
+        ),
+        None => String::new(),
+    }
 }
 
 impl SourceArgs {

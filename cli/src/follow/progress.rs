@@ -60,7 +60,9 @@ impl Progress {
             View::Plain | View::Aside => self.print(status)?,
         }
         if let Some(reason) = event.failure_reason {
-            self.print(reason.as_str())?;
+            if reason.as_str() != status {
+                self.print(reason.as_str())?;
+            }
             // The log usually says it, and may come later: what it leaves out is told at the end.
             self.why.clone_from(&event.detail);
         }

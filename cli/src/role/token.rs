@@ -23,7 +23,7 @@ pub(super) fn given(file: Option<&Path>) -> anyhow::Result<Option<SecretString>>
             .into_string()
             .ok()
             .with_context(|| format!("{VARIABLE} is not text"))?;
-        return vet(&text, VARIABLE).map(Some);
+        return vet(&text, VARIABLE, "set one, of at least 16 bytes").map(Some);
     }
     file.map(read).transpose()
 }
@@ -50,13 +50,14 @@ fn read(path: &Path) -> anyhow::Result<SecretString> {
     vet(
         text.trim_end_matches(['\r', '\n']),
         &path.display().to_string(),
+        "write one there, of at least 16 bytes",
     )
 }
 
 /// An empty token would let everybody in, so it stops the start; the rest is the server's to judge.
-fn vet(text: &str, place: &str) -> anyhow::Result<SecretString> {
+fn vet(text: &str, place: &str, remedy: &str) -> anyhow::Result<SecretString> {
     if text.trim().is_empty() {
-        bail!("the admin token in {place} is empty: set one, or remove it to have one made");
+        bail!("the admin token in {place} is empty: {remedy}");
     }
     Ok(SecretString::from(text))
 }

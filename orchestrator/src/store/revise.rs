@@ -86,7 +86,7 @@ pub(super) async fn living(
         .ok_or_else(|| CommandError::not_found("deployment", id))?;
     match (deployment.desired_state, &deployment.live_name) {
         (DesiredState::Destroyed, Some(_)) => Err(CommandError::conflict(format!(
-            "`{}` is being destroyed",
+            "`{}` is being destroyed: its name is free once nothing of it is left",
             deployment.name
         ))),
         (DesiredState::Destroyed, None) => Err(CommandError::conflict(format!(
