@@ -308,7 +308,14 @@ impl Leaving {
             .bind(self.node.id)
             .run(&**tx)
             .await?;
-        self.ledger.save(tx).await
+        let node_id = self.node.id;
+        let steps = self.ledger.save(tx).await?;
+        tx.sql("DELETE FROM service_states WHERE revision_id IN (SELECT r.id FROM revisions r WHERE r.status = 'FAILED' AND r.node_id = ")
+            .bind(node_id)
+            .push(")")
+            .run(&**tx)
+            .await?;
+        Ok(steps)
     }
 }
 

@@ -139,6 +139,8 @@ both! {
             assert_eq!((failed.status, failed.failure_reason), (S::Failed, Some(FailureReason::NodeLost)));
             assert!(failed.status_detail.unwrap().contains("n1 was removed"));
         }
+        let services = stage.queries.services_of(&[held.id, stopped]).await.unwrap();
+        assert!(services.values().all(Vec::is_empty), "{services:?}");
         assert_eq!(stage.revision(going_revision).await.status, S::Destroyed);
         assert_eq!(stage.queries.deployment_by_name("going").await.unwrap(), None, "the name is free");
         let again = stage.revision(open).await;
