@@ -4,11 +4,12 @@ use super::node_target::{self, NodeTargetArgs};
 use super::wait::read_duration;
 use crate::client::access::ServerArgs;
 use crate::client::document::Document;
-use crate::client::model::{Node, Only};
+use crate::client::model::{DeploymentPage, Node, Only};
 use crate::client::{Client, ClientError, SocketEvent};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -37,6 +38,8 @@ pub(crate) struct Arguments {
 /// How long nothing may be heard before the node is looked at again: a deadline tells nobody by itself,
 /// and so does a connection that is lost.
 const QUIET: Duration = Duration::from_secs(10);
+/// How many deployments are named that are still on the node.
+const LISTED: u32 = 20;
 /// The pause before connecting again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -67,8 +70,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
 /// Follows a drain until nothing more leaves the node, or somebody called it off.
 async fn until_over(client: &Client, node: Node) -> Result<Node, Failure> {
     let mut last = String::new();
+    let mut left = BTreeMap::new();
     loop {
-        match follow(client, &node.id, &mut last).await {
+        match follow(client, &node.id, &mut last, &mut left).await {
             Ok(node) => return Ok(node),
             Err(error) if error.is_transient() => {
                 output::note(&format!("{error}; connecting again"));
@@ -79,7 +83,40 @@ async fn until_over(client: &Client, node: Node) -> Result<Node, Failure> {
     }
 }
 
-async fn follow(client: &Client, id: &str, last: &mut String) -> Result<Node, ClientError> {
+/// What stays on the node for now, and why, by what is known of each deployment; once for each reason.
+async fn say_what_is_left(
+    client: &Client,
+    node: &Node,
+    left: &mut BTreeMap<String, String>,
+) -> Result<(), ClientError> {
+    let stays = node.drain.iter().flat_map(|drain| &drain.stays);
+    let stays: Vec<&str> = stays.map(|it| it.deployment.as_str()).collect();
+    let variables = json!({ "filter": { "node": node.name }, "first": LISTED });
+    let Only(page): Only<DeploymentPage> = client.ask(Document::Deployments, variables).await?;
+    for deployment in page.nodes {
+        if stays.contains(&deployment.name.as_str()) {
+            continue;
+        }
+        let detail = deployment.status_detail.unwrap_or_default();
+        let why = detail.lines().next().unwrap_or_default().to_owned();
+        if left.get(&deployment.name) != Some(&why) {
+            output::note(&format!(
+                "  {} is still there: {}",
+                output::line(&deployment.name),
+                output::line(&why)
+            ));
+            left.insert(deployment.name, why);
+        }
+    }
+    Ok(())
+}
+
+async fn follow(
+    client: &Client,
+    id: &str,
+    last: &mut String,
+    left: &mut BTreeMap<String, String>,
+) -> Result<Node, ClientError> {
     let mut socket = client.socket().await?;
     socket.subscribe(Document::NodeStatus, json!({})).await?;
     loop {
@@ -98,10 +135,12 @@ async fn follow(client: &Client, id: &str, last: &mut String) -> Result<Node, Cl
                 }
             },
             Err(_) => {
-                client
+                let node = client
                     .ask::<Only<Node>>(Document::NodeById, json!({ "id": id }))
                     .await?
-                    .0
+                    .0;
+                say_what_is_left(client, &node, left).await?;
+                node
             }
         };
         if node.id != id {

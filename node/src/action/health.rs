@@ -98,7 +98,12 @@ async fn ask_engine(core: &Core, container: &str) -> Answer {
     match core.runtime.inspect(container).await {
         Ok(Some(state)) => match state.health {
             Some(EngineHealth::Healthy) => Answer::Healthy,
-            Some(EngineHealth::Unhealthy) => Answer::Unhealthy("its health check fails".to_owned()),
+            Some(EngineHealth::Unhealthy { last_run }) if last_run.is_empty() => {
+                Answer::Unhealthy("its health check fails".to_owned())
+            }
+            Some(EngineHealth::Unhealthy { last_run }) => {
+                Answer::Unhealthy(format!("its health check fails: {last_run}"))
+            }
             Some(EngineHealth::Starting) => {
                 Answer::NotYet("its health check has not passed yet".to_owned())
             }

@@ -134,11 +134,15 @@ async fn complaint(
     waited: Duration,
     reason: &str,
 ) -> String {
+    let asked = match question {
+        // What it says names it.
+        Question::Engine => String::new(),
+        _ => format!("{}: ", in_words(question)),
+    };
     let mut text = format!(
-        "service {} did not become healthy within {} s: {}: {reason}",
+        "service {} did not become healthy within {} s: {asked}{reason}",
         service.name,
         waited.as_secs(),
-        in_words(question)
     );
     if matches!(question, Question::Tcp(_) | Question::Http(..)) {
         let listening = core.runtime.listening(&service.container).await;

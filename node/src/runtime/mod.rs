@@ -242,14 +242,17 @@ pub struct ContainerState {
 }
 
 /// What a health check that the engine runs says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineHealth {
     /// Not known yet.
     Starting,
     /// It passes.
     Healthy,
     /// It failed too often.
-    Unhealthy,
+    Unhealthy {
+        /// What its last run printed and how it ended, or nothing.
+        last_run: String,
+    },
 }
 
 /// Something happened to a container of ours, or to all of them.

@@ -73,7 +73,7 @@ pub enum Health {
     Healthy,
     /// It failed as often in a row as it may.
     Unhealthy {
-        /// What the last run printed.
+        /// How the last run ended and what it printed.
         output: String,
     },
 }
@@ -148,11 +148,16 @@ fn health(state: &ClientState) -> Option<Health> {
         HealthStatusEnum::HEALTHY => Some(Health::Healthy),
         HealthStatusEnum::UNHEALTHY => {
             let last = health.log.as_ref().and_then(|log| log.last());
-            let output = last
-                .and_then(|run| run.output.as_deref())
-                .map(shown)
-                .unwrap_or_default();
-            Some(Health::Unhealthy { output })
+            let output = last.map(|run| {
+                let printed = run.output.as_deref().unwrap_or_default().trim();
+                match run.exit_code {
+                    Some(code) => shown(&format!("exit code {code} {printed}")),
+                    None => shown(printed),
+                }
+            });
+            Some(Health::Unhealthy {
+                output: output.unwrap_or_default(),
+            })
         }
     }
 }

@@ -246,7 +246,9 @@ impl Runtime for LocalRuntime {
                 health: found.health.map(|health| match health {
                     docker::Health::Starting => EngineHealth::Starting,
                     docker::Health::Healthy => EngineHealth::Healthy,
-                    docker::Health::Unhealthy { .. } => EngineHealth::Unhealthy,
+                    docker::Health::Unhealthy { output } => {
+                        EngineHealth::Unhealthy { last_run: output }
+                    }
                 }),
                 image: found.image,
                 address: found
