@@ -467,6 +467,12 @@ async fn clean(action: &Action) -> Result<(), StepError> {
     };
     core.journal.change(edit).await?;
     images::remove_old(core, deployment_id).await;
+    if current.is_none()
+        && let Err(error) = core.runtime.unprepare(deployment_id).await
+    {
+        // The next attempt uses it, or the end of the deployment removes it.
+        tracing::debug!(%deployment_id, %error, "an unused network stays");
+    }
     Ok(())
 }
 

@@ -153,6 +153,30 @@ impl Engine {
         Ok(removed)
     }
 
+    /// As [`Self::network_remove`], leaving alone what a container that runs is on.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn network_remove_unused(
+        &self,
+        deployment: DeploymentId,
+        node: &NodeName,
+    ) -> Result<(), EngineError> {
+        let filter = labels::filter([
+            (labels::DEPLOYMENT, &deployment.to_string()),
+            (labels::NODE, node.as_str()),
+        ]);
+        let found = self.list_networks(Some(filter)).await?;
+        for id in found.into_iter().filter_map(|network| network.id) {
+            match self.try_remove_network(&id).await {
+                Ok(_)
+                | Err(EngineError::Conflict { .. } | EngineError::Refused { status: 403, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     async fn remove_network(&self, id: &str) -> Result<bool, EngineError> {
         match self.try_remove_network(id).await {
             Err(EngineError::Conflict { .. } | EngineError::Refused { status: 403, .. }) => {

@@ -362,8 +362,14 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Makes what containers of a deployment need and what takes time, while something else takes
     /// time too: its network. What is there already is fine, and [`Runtime::create`] makes what is
-    /// not there; destroying the deployment removes it.
+    /// not there.
     async fn prepare(&self, _deployment: DeploymentId) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    /// Takes back what [`Runtime::prepare`] made, where no container uses it: a pool has only so many
+    /// networks.
+    async fn unprepare(&self, _deployment: DeploymentId) -> Result<(), RuntimeError> {
         Ok(())
     }
 

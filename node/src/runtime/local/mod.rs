@@ -215,6 +215,11 @@ impl Runtime for LocalRuntime {
         Ok(())
     }
 
+    async fn unprepare(&self, deployment: DeploymentId) -> Result<(), RuntimeError> {
+        let unused = self.engine.network_remove_unused(deployment, &self.node);
+        Ok(unused.await?)
+    }
+
     async fn create(&self, job: ContainerJob<'_>) -> Result<Created, StepError> {
         self.create_container(job).await
     }
