@@ -32,7 +32,7 @@ pub(crate) struct GitArgs {
     /// closed; may be given several times.
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     allow_hosts: Vec<AllowedHost>,
-    /// Refuse Git servers in private networks that --allow-hosts does not list.
+    /// Refuse Git servers and registries in private networks that --allow-hosts does not list.
     #[arg(long)]
     deny_private_hosts: bool,
     /// A Git scheme beside https, http and ssh: `file`, for local trials.
