@@ -7,6 +7,7 @@ use backon::BackoffBuilder;
 use migrations::Migrator;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{Connection, PgConnection};
 use sea_orm::{
     ActiveValue::Set, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
     EntityTrait, TransactionTrait,
@@ -22,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 /// How long a statement may take, and wait for a lock: far beyond what any of ours needs, so that a
 /// database that hangs is noticed like one that is gone.
 const STATEMENT_LIMIT: &str = "30s";
+
+/// How long a database may take to answer when it is asked why it does not.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serialises orchestrators that migrate the same Postgres database; any number of our own.
 const MIGRATION_LOCK: i64 = 0x6c6f_6e67_7368_6f72;
@@ -49,9 +53,12 @@ impl Store {
             }
             // The iterator has no end; were it to end, five seconds are as good.
             let pause = pauses.next().unwrap_or(Duration::from_secs(5));
-            let cause = std::error::Error::source(&error)
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let cause = match refusal(backend, url).await {
+                Some(refusal) => refusal,
+                None => std::error::Error::source(&error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            };
             tracing::warn!(
                 database = redacted_url(url.expose_secret()),
                 retry_ms = pause.as_millis() as u64,
@@ -62,6 +69,20 @@ impl Store {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+}
+
+/// What a PostgreSQL that cannot be reached says to one connection: a pool tries on by itself and says no
+/// more than that its time is up.
+async fn refusal(backend: DbBackend, url: &SecretString) -> Option<String> {
+    if backend != DbBackend::Postgres {
+        return None;
+    }
+    let connecting = PgConnection::connect(url.expose_secret());
+    match tokio::time::timeout(ANSWER_LIMIT, connecting).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", ANSWER_LIMIT.as_secs())),
     }
 }
 
