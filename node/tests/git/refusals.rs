@@ -24,6 +24,18 @@ async fn no_configuration() {
         "no Config.toml, Shipwreck.toml or shipwreck.toml at its root",
     )
     .await;
+    check(
+        &[("config.toml", CONFIG.1), DOCKERFILE],
+        FailureReason::ConfigMissing,
+        "it has `config.toml`: call that Config.toml",
+    )
+    .await;
+    check(
+        &[("web/Config.toml", CONFIG.1), ("docs/README", "x")],
+        FailureReason::ConfigMissing,
+        "there is one in `web`: name that folder as the subdir",
+    )
+    .await;
     // Which commit it was is known all the same.
     let server = GitServer::start().await;
     let repository = server.repository("app", &[("README", "x")]);

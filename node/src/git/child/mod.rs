@@ -24,6 +24,7 @@ mod known_hosts;
 mod limits;
 mod ls_remote;
 mod meter;
+mod near_miss;
 mod network;
 mod plan;
 mod refs;

@@ -6,6 +6,7 @@ use super::census::Census;
 use super::depot::Depot;
 use super::dockerfile;
 use super::dockerignore::Ignore;
+use super::near_miss;
 use super::remote::Wanted;
 use super::submodules::{self, Holder, Mounts};
 use super::tree::{self, Found, Kind};
@@ -168,8 +169,9 @@ fn configuration(depot: &Depot, context: Oid) -> Result<Parsed, Trouble> {
         .map_or("at its root".to_owned(), |subdir| {
             format!("in the folder `{subdir}`")
         });
+    let near = near_miss::look(depot, &odb, &entries)?.unwrap_or_default();
     Err(FetchError::config_missing(format!(
-        "the repository has no {} {place}",
+        "the repository has no {} {place}{near}",
         FILE_NAMES.join(", ").replace(", s", " or s")
     ))
     .into())
