@@ -2,7 +2,8 @@
 
 use crate::support::{CONFIG, DOCKERFILE, Place, bare, git};
 use node::git::FetchError;
-use testkit::git_server::GitServer;
+use shared::source::{CommitId, GitRef};
+use testkit::git_server::{GitServer, Repository};
 
 fn detail(error: &FetchError) -> String {
     assert!(matches!(error, FetchError::Failed { .. }), "{error:?}");
@@ -63,6 +64,17 @@ async fn the_default_branch_a_branch_a_tag_a_full_ref_and_a_commit() {
     );
 }
 
+/// As Git serves a repository where nobody configured anything.
+fn give_out_nothing_by_id(repository: &Repository) {
+    for option in [
+        "uploadpack.allowReachableSHA1InWant",
+        "uploadpack.allowTipSHA1InWant",
+        "uploadpack.allowAnySHA1InWant",
+    ] {
+        crate::support::git_in(&bare(repository), &["config", option, "false"], b"");
+    }
+}
+
 #[tokio::test]
 async fn a_commit_is_found_also_where_the_server_gives_out_none_by_id() {
     let server = GitServer::start().await;
@@ -70,13 +82,7 @@ async fn a_commit_is_found_also_where_the_server_gives_out_none_by_id() {
     let first = git(&repository, &["rev-parse", "HEAD"], b"");
     repository.commit("second", &[("new", "2")]);
     let last = repository.commit("third", &[("new", "3")]);
-    for option in [
-        "uploadpack.allowReachableSHA1InWant",
-        "uploadpack.allowTipSHA1InWant",
-        "uploadpack.allowAnySHA1InWant",
-    ] {
-        crate::support::git_in(&bare(&repository), &["config", option, "false"], b"");
-    }
+    give_out_nothing_by_id(&repository);
     let mut place = Place::new();
     assert_eq!(
         place
@@ -92,7 +98,7 @@ async fn a_commit_is_found_also_where_the_server_gives_out_none_by_id() {
             .lines
             .texts()
             .iter()
-            .any(|line| line.contains("looking back from the ref"))
+            .any(|line| line.contains("looking back from the default branch"))
     );
     // The tip needs no leave.
     let mut place = Place::new();
@@ -119,6 +125,59 @@ async fn a_commit_is_found_also_where_the_server_gives_out_none_by_id() {
         .await
         .unwrap_err();
     assert!(detail(&error).contains(&missing), "{error}");
+}
+
+#[tokio::test]
+async fn a_commit_as_the_ref_is_looked_for_behind_every_branch_and_tag() {
+    let server = GitServer::start().await;
+    let repository = server.repository("app", &[CONFIG, DOCKERFILE]);
+    let on_main = git(&repository, &["rev-parse", "HEAD"], b"");
+    let push = |what: &str| {
+        let bare = bare(&repository);
+        let arguments = ["push", "--quiet", bare.to_str().unwrap(), what];
+        git(&repository, &arguments, b"");
+    };
+    let commit = |message: &str| {
+        let arguments = ["commit", "--quiet", "--allow-empty", "-m", message];
+        git(&repository, &arguments, b"");
+        git(&repository, &["rev-parse", "HEAD"], b"")
+    };
+    let behind_branch = commit("behind a branch");
+    commit("the branch");
+    push("HEAD:refs/heads/feature/x");
+    let behind_tag = commit("behind a tag");
+    commit("the tag");
+    git(&repository, &["tag", "-a", "v1", "-m", "one"], b"");
+    push("v1");
+    let nowhere = commit("pushed nowhere");
+    git(&repository, &["reset", "--quiet", "--hard", &on_main], b"");
+    let tip = repository.commit("second", &[("new", "2")]);
+    give_out_nothing_by_id(&repository);
+
+    let url = &repository.url;
+    for wanted in [&on_main, &behind_branch, &behind_tag, &tip] {
+        // What the mirror holds from before must make no difference.
+        let place = Place::new();
+        let fetched = place.fetch_ref(url, wanted).await.unwrap();
+        assert_eq!(fetched.commit.as_str(), wanted);
+        // A move asks for the commit that was deployed, and names the ref that is the same.
+        let place = Place::new();
+        place.fetch(url).await.unwrap();
+        for git_ref in [wanted, "no-longer-there"] {
+            let mut order = place.order(url);
+            order.git_ref = Some(GitRef::parse(git_ref).unwrap());
+            order.commit = Some(CommitId::parse(wanted).unwrap());
+            assert_eq!(place.run(order).await.unwrap().commit.as_str(), wanted);
+        }
+    }
+    let error = Place::new().fetch_ref(url, &nowhere).await.unwrap_err();
+    assert_eq!(
+        detail(&error),
+        format!(
+            "no branch or tag of the repository leads to commit {nowhere}: push it on a branch, or \
+             name a branch or tag instead"
+        )
+    );
 }
 
 #[tokio::test]

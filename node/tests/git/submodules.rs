@@ -209,7 +209,8 @@ async fn a_missing_commit_is_named() {
     let error = Place::new().refused(&repository.url).await;
     assert!(
         error.to_string().contains("submodule `lib`")
-            && error.to_string().contains("has no commit"),
+            && error.to_string().contains("leads to commit")
+            && error.to_string().ends_with("push it on a branch"),
         "{error}"
     );
 }

@@ -4,6 +4,7 @@ use crate::git::error::FetchError;
 use git2::{Oid, RemoteHead};
 use shared::name::shown;
 use shared::source::GitRef;
+use std::collections::HashSet;
 
 /// What follows a tag's name where the server also says which commit the tag is about.
 const PEELED: &str = "^{}";
@@ -79,6 +80,24 @@ pub(super) fn aim_at_ref(heads: &[Head], git_ref: Option<&GitRef>) -> Result<Aim
                 some_names(heads)
             ))
         })
+}
+
+/// Every branch and then every tag, as far as they are not too many; none when there is none.
+pub(super) fn at_all(heads: &[Head]) -> Option<Vec<Aim>> {
+    // Each is a file in the mirror afterwards, and a server says how many there are.
+    const SOUGHT: usize = 2000;
+    let mut seen = HashSet::new();
+    let aims: Vec<Aim> = ["refs/heads/", "refs/tags/"]
+        .into_iter()
+        .flat_map(|kind| heads.iter().filter(move |head| head.name.starts_with(kind)))
+        .filter(|head| !head.is_peeled() && seen.insert(head.id))
+        .take(SOUGHT)
+        .map(|head| Aim {
+            source: head.name.clone(),
+            id: head.id,
+        })
+        .collect();
+    (!aims.is_empty()).then_some(aims)
 }
 
 /// Whether it looks like the short form of a commit's id, as Git prints it.
@@ -175,6 +194,23 @@ mod tests {
             let aim = aim_at_ref(&heads, Some(&GitRef::parse(name).unwrap())).unwrap();
             assert_eq!(peeled(&heads, &aim), heads[index].id, "{name}");
         }
+    }
+
+    #[test]
+    fn all_are_branches_first_and_each_commit_once() {
+        let mut heads = heads(&[
+            "HEAD",
+            "refs/tags/v1",
+            "refs/tags/v1^{}",
+            "refs/heads/main",
+            "refs/heads/same",
+            "refs/pull/1/head",
+        ]);
+        heads[4].id = heads[3].id;
+        let aims = at_all(&heads).unwrap();
+        let sources: Vec<&str> = aims.iter().map(|aim| aim.source.as_str()).collect();
+        assert_eq!(sources, ["refs/heads/main", "refs/tags/v1"]);
+        assert!(at_all(&heads[..1]).is_none());
     }
 
     #[test]

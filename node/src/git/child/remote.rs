@@ -2,7 +2,7 @@
 
 use super::Trouble;
 use super::depot::Depot;
-use super::refs::{Aim, Head, aim_at_ref};
+use super::refs::{Aim, Head, aim_at_ref, at_all};
 use super::server::{self, Server};
 use crate::git::error::FetchError;
 use crate::git::mirror;
@@ -32,14 +32,33 @@ impl Wanted {
         let named = self
             .git_ref
             .as_ref()
-            .map(GitRef::as_str)
-            .filter(|text| text.len() == 40);
+            .filter(|git_ref| is_commit(git_ref))
+            .map(GitRef::as_str);
         self.commit
             .as_ref()
             .map(CommitId::as_str)
             .or(named)
             .and_then(|text| Oid::from_str(text).ok())
     }
+}
+
+/// Whether a ref is written as a commit's id, in full.
+fn is_commit(git_ref: &GitRef) -> bool {
+    let text = git_ref.as_str();
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What is said of a commit that was looked for everywhere.
+fn leads_nowhere(id: Oid, wanted: &Wanted) -> FetchError {
+    // Whose submodule it is cannot name anything else.
+    let or = if wanted.git_ref.as_ref().is_some_and(is_commit) {
+        ", or name a branch or tag instead"
+    } else {
+        ""
+    };
+    FetchError::failed(format!(
+        "no branch or tag of the repository leads to commit {id}: push it on a branch{or}"
+    ))
 }
 
 /// Brings the wanted commit into the mirror and returns its id.
@@ -84,19 +103,15 @@ impl<'a> Asking<'a> {
     }
 
     fn obtain(&self, wanted: &Wanted) -> Result<Oid, Trouble> {
-        match &wanted.commit {
-            Some(commit) => self.obtain_commit(commit, wanted),
-            None => {
-                let by_id = wanted.commit_id();
+        match (wanted.commit_id(), &wanted.commit) {
+            (Some(id), _) => self.obtain_commit(id, wanted),
+            (None, Some(commit)) => Err(FetchError::failed(format!(
+                "commits of 64 digits (SHA-256) cannot be fetched: {commit}"
+            ))
+            .into()),
+            (None, None) => {
                 let id = self.fetch(self.depth, |heads| {
-                    match (aim_at_ref(heads, wanted.git_ref.as_ref()), by_id) {
-                        (Ok(aim), _) => Ok(aim),
-                        (Err(_), Some(id)) => Ok(Aim {
-                            source: id.to_string(),
-                            id,
-                        }),
-                        (Err(error), None) => Err(error),
-                    }
+                    Ok(vec![aim_at_ref(heads, wanted.git_ref.as_ref())?])
                 })?;
                 self.peel(id)
             }
@@ -104,22 +119,23 @@ impl<'a> Asking<'a> {
     }
 
     /// A commit by its id: as the tip of a ref if it is one, else by itself, else, where the server
-    /// gives out no commits by id, by looking back from the ref.
-    fn obtain_commit(&self, commit: &CommitId, wanted: &Wanted) -> Result<Oid, Trouble> {
-        let id = Oid::from_str(commit.as_str()).map_err(|_| {
-            FetchError::failed(format!(
-                "commits of 64 digits (SHA-256) cannot be fetched: {commit}"
-            ))
-        })?;
+    /// gives out no commits by id, by looking back from the refs.
+    fn obtain_commit(&self, id: Oid, wanted: &Wanted) -> Result<Oid, Trouble> {
         let direct = self.fetch(self.depth, |heads| {
+            // What reads as a commit may still be the name of a branch.
+            if wanted.commit.is_none()
+                && let Ok(aim) = aim_at_ref(heads, wanted.git_ref.as_ref())
+            {
+                return Ok(vec![aim]);
+            }
             let tip = heads.iter().find(|head| head.id == id && !head.is_peeled());
-            Ok(Aim {
+            Ok(vec![Aim {
                 source: tip.map_or_else(|| id.to_string(), |head| head.name.clone()),
                 id,
-            })
+            }])
         });
         match direct {
-            Ok(_) => return self.peel(id),
+            Ok(chosen) => return self.peel(chosen),
             Err(error @ Trouble::Damaged(_)) => return Err(error),
             // Nobody answers, or too much: asking for more will not help.
             Err(error) if self.depot.meter().is_over() || self.depot.meter().has_trouble() => {
@@ -127,36 +143,56 @@ impl<'a> Asking<'a> {
             }
             Err(Trouble::Fetch(_)) => {}
         }
-        self.depot.talk().log(format!(
-            "the server does not give out commit {commit} by its id: looking back from the ref"
-        ));
-        for depth in DEEPER {
-            let depth = if self.depth == 0 { 0 } else { depth };
-            self.fetch(depth, |heads| aim_at_ref(heads, wanted.git_ref.as_ref()))?;
-            if self.depot.holds(id) {
-                return Ok(id);
-            }
-            if depth == 0 {
-                break;
-            }
-        }
-        let place = wanted
-            .git_ref
-            .as_ref()
-            .map_or("the default branch".to_owned(), |git_ref| {
-                format!("`{git_ref}`")
-            });
-        Err(FetchError::failed(format!(
-            "the repository has no commit {commit} in the history of {place}"
-        ))
-        .into())
+        self.look_back(id, wanted)
     }
 
-    /// Connects, chooses, and receives what the mirror lacks. Returns the id that was chosen.
+    /// A commit from what leads to it: step by step from the ref that it was taken from (the default
+    /// branch where that is not known), then from every branch and tag.
+    fn look_back(&self, id: Oid, wanted: &Wanted) -> Result<Oid, Trouble> {
+        let from = wanted
+            .git_ref
+            .as_ref()
+            .filter(|git_ref| !is_commit(git_ref));
+        let place = from.map_or("the default branch".to_owned(), |git_ref| {
+            format!("the ref `{git_ref}`")
+        });
+        self.depot.talk().log(format!(
+            "the server does not give out commit {id} by its id: looking back from {place}"
+        ));
+        let step_by_step: &[i32] = if self.depth == 0 { &[0] } else { &DEEPER };
+        for depth in step_by_step {
+            // The ref may be gone, and the commit be elsewhere.
+            self.fetch(*depth, |heads| match aim_at_ref(heads, from) {
+                Ok(aim) => Ok(vec![aim]),
+                Err(error) => at_all(heads).ok_or(error),
+            })?;
+            if let Some(found) = self.found(id) {
+                return Ok(found);
+            }
+        }
+        self.depot.talk().log(format!(
+            "commit {id} is not in the history of {place}: looking back from every branch and tag"
+        ));
+        let whole = if self.depth == 0 { 0 } else { WHOLE };
+        self.fetch(whole, |heads| {
+            at_all(heads).ok_or_else(|| leads_nowhere(id, wanted))
+        })?;
+        self.found(id)
+            .ok_or_else(|| leads_nowhere(id, wanted).into())
+    }
+
+    /// The commit that an id stands for, when all of it is in the mirror.
+    fn found(&self, id: Oid) -> Option<Oid> {
+        self.peel(id)
+            .ok()
+            .filter(|commit| self.depot.holds(*commit))
+    }
+
+    /// Connects, chooses, and receives what the mirror lacks. Returns the first id that was chosen.
     fn fetch(
         &self,
         depth: i32,
-        choose: impl Fn(&[Head]) -> Result<Aim, FetchError>,
+        choose: impl Fn(&[Head]) -> Result<Vec<Aim>, FetchError>,
     ) -> Result<Oid, Trouble> {
         match self.fetch_once(depth, &choose) {
             Err(Trouble::Fetch(FetchError::Failed { detail }))
@@ -171,7 +207,7 @@ impl<'a> Asking<'a> {
     fn fetch_once(
         &self,
         depth: i32,
-        choose: &impl Fn(&[Head]) -> Result<Aim, FetchError>,
+        choose: &impl Fn(&[Head]) -> Result<Vec<Aim>, FetchError>,
     ) -> Result<Oid, Trouble> {
         let repo = &self.depot.repo;
         let mut remote = repo
@@ -181,13 +217,12 @@ impl<'a> Asking<'a> {
             .server
             .connect(&mut remote)
             .map_err(|error| self.explain(&error))?;
-        let aim = choose(&heads)?;
-        let has_it = depth <= 1
-            && self
-                .peel(aim.id)
-                .is_ok_and(|commit| self.depot.holds(commit));
-        if has_it {
-            return Ok(aim.id);
+        let aims = choose(&heads)?;
+        let Some(first) = aims.first().map(|aim| aim.id) else {
+            return Err(FetchError::failed("the repository has nothing to fetch").into());
+        };
+        if depth <= 1 && aims.iter().all(|aim| self.found(aim.id).is_some()) {
+            return Ok(first);
         }
         let mut options = FetchOptions::new();
         options
@@ -197,17 +232,20 @@ impl<'a> Asking<'a> {
             .follow_redirects(RemoteRedirect::None)
             .proxy_options(self.server.proxy())
             .remote_callbacks(self.server.callbacks());
-        let refspec = format!("+{}:{}", aim.source, self.kept_as(&aim.source));
+        let refspecs: Vec<String> = aims
+            .iter()
+            .map(|aim| format!("+{}:{}", aim.source, self.kept_as(&aim.source)))
+            .collect();
         let fetched = connection
             .remote()
-            .fetch(&[&refspec], Some(&mut options), None);
+            .fetch(&refspecs, Some(&mut options), None);
         fetched.map_err(|error| self.explain(&error))?;
         self.depot
             .repo
             .odb()
             .and_then(|odb| odb.refresh())
             .map_err(|error| Trouble::damaged(&error))?;
-        Ok(aim.id)
+        Ok(first)
     }
 
     /// The ref of the mirror that keeps what was fetched from this server's `source`. Names are
