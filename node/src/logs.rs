@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::journal::RunningService;
 use crate::log_sink::LogSink;
+use crate::runtime::{LONGEST_TAIL, LogsFrom};
 use shared::id::{DeploymentId, StreamId};
 use shared::message::{LogSubject, WorkAction, WorkRequest};
 use shared::name::ServiceName;
@@ -16,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 /// How many readers a node serves at once.
 const READERS: usize = 64;
 
-/// The most of a log that is sent before the live lines.
-const LONGEST_TAIL: u32 = 10_000;
-
 /// The longest lease.
 const LONGEST_LEASE: Duration = Duration::from_secs(300);
 
 /// The time between two looks for the containers of a service whose log has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The longest time between two tries to read on a log to which nothing is added: the container may be
+/// stopped for good, and each try costs the engine something.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The readers of a node.
 #[derive(Clone, Default)]
@@ -128,59 +130,84 @@ async fn ends(mut lease: watch::Receiver<Instant>) {
     }
 }
 
+/// The log of one container, as far as a reader has it.
+struct Reading {
+    /// Where it goes on.
+    from: LogsFrom,
+    /// The time until it is tried again once it has ended.
+    pause: Duration,
+    /// Ends the task that reads it, while there is one.
+    stop: Option<CancellationToken>,
+}
+
 /// Sends what the wished services print, over restarts and new revisions, until it is dropped.
 async fn send_lines(core: &Arc<Core>, wish: &Wish, log: &LogSink) {
-    let mut following: HashMap<String, CancellationToken> = HashMap::new();
+    let mut readings: HashMap<String, Reading> = HashMap::new();
     // Dropping it ends every task that reads for this reader.
-    let mut reading = tokio::task::JoinSet::new();
+    let mut tasks = tokio::task::JoinSet::new();
     let mut tail = wish.tail;
-    let mut ended: HashMap<String, ()> = HashMap::new();
     loop {
         let services = wished(core, wish);
-        following.retain(|container, stop| {
+        readings.retain(|container, reading| {
             let is_current = services
                 .iter()
                 .any(|service| service.container == *container);
-            if !is_current {
+            if let (false, Some(stop)) = (is_current, &reading.stop) {
                 stop.cancel();
             }
             is_current
         });
         for service in services {
-            if following.contains_key(&service.container) {
+            let reading = readings
+                .entry(service.container.clone())
+                .or_insert_with(|| Reading {
+                    from: LogsFrom::Tail(tail),
+                    pause: Duration::ZERO,
+                    stop: None,
+                });
+            if reading.stop.is_some() {
                 continue;
             }
             let stop = CancellationToken::new();
-            following.insert(service.container.clone(), stop.clone());
-            // A log that ended with its process is read on from there, not from its tail again.
-            let lines = if ended.remove(&service.container).is_some() {
-                0
-            } else {
-                tail
-            };
+            reading.stop = Some(stop.clone());
+            let (mut from, pause) = (reading.from, reading.pause);
             let (core, log) = (core.clone(), log.of_service(service.name.clone()));
-            reading.spawn(async move {
+            tasks.spawn(async move {
+                tokio::time::sleep(pause).await;
                 let followed = core
                     .runtime
-                    .follow(&service.container, lines, &log, &stop)
+                    .follow(&service.container, &mut from, &log, &stop)
                     .await;
-                (service.container, followed)
+                (service.container, from, followed)
             });
         }
         // What starts from now on is new from its first line on.
         tail = LONGEST_TAIL;
         tokio::select! {
-            Some(read) = reading.join_next() => {
-                let Ok((container, followed)) = read else { continue };
+            Some(read) = tasks.join_next() => {
+                let Ok((container, from, followed)) = read else { continue };
                 if let Err(error) = followed {
                     tracing::debug!(%container, %error, "a service log ended");
                 }
-                following.remove(&container);
-                ended.insert(container, ());
-                tokio::time::sleep(LOOK_AGAIN).await;
+                if let Some(reading) = readings.get_mut(&container) {
+                    reading.ended_at(from);
+                }
             }
             () = tokio::time::sleep(LOOK_AGAIN * 2) => {}
         }
+    }
+}
+
+impl Reading {
+    /// It ended, with its container's process or because it could not be read.
+    fn ended_at(&mut self, from: LogsFrom) {
+        self.pause = if from == self.from {
+            (self.pause * 2).clamp(LOOK_AGAIN, LONGEST_PAUSE)
+        } else {
+            LOOK_AGAIN
+        };
+        self.from = from;
+        self.stop = None;
     }
 }
 

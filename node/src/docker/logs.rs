@@ -22,7 +22,7 @@ const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub struct LogQuery {
     /// How many of the last lines to begin with.
     pub tail: u32,
-    /// Only lines from this second on.
+    /// Only lines from this moment's second on: the engine is asked for whole ones.
     pub since: Option<DateTime<Utc>>,
     /// Whether to go on with new lines until the container ends.
     pub follow: bool,
@@ -57,6 +57,24 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotFound`] when it is not there.
     pub async fn last_log_lines(&self, id: &str, count: u32) -> Result<Vec<String>, EngineError> {
+        let lines = self.last_printed(id, count).await?;
+        Ok(lines.into_iter().map(|line| line.text).collect())
+    }
+
+    /// When a container printed its last line, by the engine's clock; nothing when it printed none.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when it is not there.
+    pub async fn last_log_time(&self, id: &str) -> Result<Option<DateTime<Utc>>, EngineError> {
+        let lines = self.last_printed(id, 1).await?;
+        Ok(lines.back().map(|line| line.at))
+    }
+
+    async fn last_printed(
+        &self,
+        id: &str,
+        count: u32,
+    ) -> Result<VecDeque<ContainerLine>, EngineError> {
         let query = LogQuery {
             tail: count,
             since: None,
@@ -66,7 +84,7 @@ impl Engine {
         let reading = async {
             let mut printed = std::pin::pin!(self.container_logs(id, query));
             while let Some(line) = printed.next().await {
-                lines.push_back(line?.text);
+                lines.push_back(line?);
                 if lines.len() > count as usize {
                     lines.pop_front();
                 }
@@ -75,7 +93,7 @@ impl Engine {
         };
         let done = tokio::time::timeout(QUICK, reading).await;
         done.map_err(|_| EngineError::Timeout { doing: DOING })??;
-        Ok(lines.into())
+        Ok(lines)
     }
 }
 

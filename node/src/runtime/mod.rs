@@ -8,6 +8,7 @@ pub mod simulated;
 use crate::journal::Attempt;
 use crate::log_sink::LogSink;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use shared::id::{DeploymentId, StoreIncarnation};
 use shared::name::{DeploymentName, ServiceName};
 use shared::source::{CommitId, GitUrl, ImageDigest, ImageRef, Source};
@@ -324,6 +325,24 @@ pub struct PortRoute {
     pub container_port: u16,
 }
 
+/// The most lines of the past that are read of one container.
+pub const LONGEST_TAIL: u32 = 10_000;
+
+/// From where on a container's log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogsFrom {
+    /// So many of the last lines, and what follows.
+    Tail(u32),
+    /// What was printed after this moment, by the engine's clock; of that at most the last
+    /// [`LONGEST_TAIL`] lines, and what follows.
+    After(DateTime<Utc>),
+}
+
+impl LogsFrom {
+    /// All that is printed, for a container that had printed nothing.
+    pub const START: Self = Self::After(DateTime::UNIX_EPOCH);
+}
+
 /// The world of a node.
 ///
 /// Everything made through it is labelled with the deployment, service, revision, epoch and node,
@@ -398,12 +417,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// The last lines that a container printed.
     async fn last_lines(&self, container: &str, count: usize) -> Result<Vec<String>, RuntimeError>;
 
-    /// Writes what a container prints into `log`, the last `tail` lines first, until it ends or is
-    /// cancelled.
+    /// Writes what a container prints into `log` until its process ends or it is cancelled. Moves
+    /// `from` past each line that was written, also where it fails: whoever follows again from there
+    /// misses nothing and is told nothing twice.
     async fn follow(
         &self,
         container: &str,
-        tail: u32,
+        from: &mut LogsFrom,
         log: &LogSink,
         cancel: &CancellationToken,
     ) -> Result<(), RuntimeError>;

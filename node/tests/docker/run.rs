@@ -2,16 +2,22 @@
 
 use crate::support::{Fixture, ticks};
 use futures::StreamExt;
+use node::NodeSettings;
 use node::docker::{
     ContainerState, EngineError, Health, HealthCommand, LogQuery, PublishedPort, VolumeMount,
     volume_name,
 };
+use node::log_sink::LogSink;
 use node::probe::{ProbeFailure, Reach, probe_http, probe_tcp};
+use node::runtime::local::LocalRuntime;
+use node::runtime::{LogsFrom, Runtime as _};
+use node::state_dir::StateDir;
 use shared::name::ServiceName;
 use shared::spec::ByteSize;
 use shared::status::LogStream;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -353,4 +359,59 @@ async fn the_engine_says_what_it_is() {
     );
     assert!(info.cpus > 0 && info.memory_bytes > 1 << 20, "{info:?}");
     assert!(info.root_dir.is_absolute() && info.buildkit, "{info:?}");
+}
+
+#[tokio::test]
+async fn a_log_is_read_on_from_its_last_line_over_a_stop() {
+    let fixture = Fixture::new().await;
+    let script = "echo x >> /n; echo \"start $(wc -l < /n)\"; exec sleep 300";
+    let id = fixture
+        .run(&fixture.container_order("again", script).await)
+        .await;
+    let state_dir = StateDir::open(&fixture.dir.path().join("state")).unwrap();
+    let settings = NodeSettings::new(fixture.node.clone(), state_dir.path().to_owned());
+    let runtime = LocalRuntime::new(&settings, &state_dir).unwrap();
+    let printed = async |line: &str| {
+        for _ in ticks(Duration::from_secs(20)) {
+            if fixture.engine.last_log_lines(&id, 1).await.unwrap() == [line] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("it never printed {line}");
+    };
+    printed("start 1").await;
+    let (mut from, mut from_now_on) = (LogsFrom::Tail(10), LogsFrom::Tail(0));
+    for (number, told) in [(1, 0), (2, 1), (3, 1)] {
+        // Nobody reads when it prints.
+        let line = format!("start {number}");
+        if number > 1 {
+            fixture.engine.container_start(&id).await.unwrap();
+        }
+        printed(&line).await;
+        let cancel = CancellationToken::new();
+        let (log, mut lines) = LogSink::collecting();
+        let (other_log, mut other_lines) = LogSink::collecting();
+        let stop = async {
+            fixture
+                .engine
+                .container_stop(&id, Duration::from_secs(1))
+                .await
+                .unwrap();
+        };
+        let (one, other, ()) = tokio::join!(
+            runtime.follow(&id, &mut from, &log, &cancel),
+            runtime.follow(&id, &mut from_now_on, &other_log, &cancel),
+            stop
+        );
+        one.unwrap();
+        other.unwrap();
+        assert_eq!(lines.texts(), std::slice::from_ref(&line));
+        assert_eq!(other_lines.texts(), vec![line; told]);
+    }
+    // A try that fails leaves the place alone.
+    let mut nowhere = LogsFrom::Tail(10);
+    let (log, cancel) = (LogSink::nowhere(), CancellationToken::new());
+    let failed = runtime.follow("no-such", &mut nowhere, &log, &cancel).await;
+    assert!(failed.is_err() && nowhere == LogsFrom::Tail(10));
 }

@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::support::Stage;
+use node::runtime::Runtime as _;
 use shared::id::StreamId;
 use shared::message::{ReportFacts, ServiceSelection, WorkAction};
 use shared::spec::HealthSpec;
@@ -271,18 +272,12 @@ async fn a_reader_gets_lines_until_it_goes_away() {
     let app = App::new();
     app.runs(&stage).await;
     let stream = StreamId::new();
-    let follow = WorkAction::FollowLogs {
-        stream,
-        service: None,
-        tail: 10,
-        lease_seconds: 30,
-    };
-    stage.send(&[&app.work(&stage, follow)]).await;
+    stage.send(&[&app.work(&stage, follow(stream, 10))]).await;
     let line = stage
         .until("a line", |stage| stage.service_lines().first().cloned())
         .await;
     assert!(
-        line.seq == 1 && line.source.is_some() && line.text.starts_with("a line of"),
+        line.seq == 1 && line.source.is_some() && line.text.starts_with("line 1 of"),
         "{line:?}"
     );
     stage
@@ -295,4 +290,74 @@ async fn a_reader_gets_lines_until_it_goes_away() {
     .runs(&stage)
     .await;
     assert_eq!(stage.service_lines().len(), 1);
+}
+
+fn follow(stream: StreamId, tail: u32) -> WorkAction {
+    WorkAction::FollowLogs {
+        stream,
+        service: None,
+        tail,
+        lease_seconds: 30,
+    }
+}
+
+#[tokio::test]
+async fn a_reader_gets_what_is_printed_at_each_start_and_nothing_twice() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    let container = stage.machine.containers()[0].facts.id.clone();
+    for tail in [10, 0] {
+        let before = stage.service_lines().len();
+        let work = app.work(&stage, follow(StreamId::new(), tail));
+        let followed = follows(&stage);
+        stage.send(&[&work]).await;
+        let is_read = |stage: &Stage| (follows(stage) > followed).then_some(());
+        stage.until("it is read", is_read).await;
+        if tail > 0 {
+            let first = |stage: &Stage| (!stage.service_lines().is_empty()).then_some(());
+            stage.until("what was printed before", first).await;
+        }
+        for _ in 0..2 {
+            let followed = follows(&stage);
+            stage.machine.stop_by_hand(&container);
+            // Its log has ended, and was read on in vain.
+            let again = |stage: &Stage| (follows(stage) > followed).then_some(());
+            stage.until("it is read again", again).await;
+            stage.machine.start(&container).await.unwrap();
+        }
+        let expected = if tail > 0 { 3 } else { 4 };
+        let told = |stage: &Stage| (stage.service_lines().len() >= before + expected).then_some(());
+        stage.until("its lines", told).await;
+    }
+    let mut texts: Vec<String> = stage
+        .service_lines()
+        .iter()
+        .map(|line| line.text.replace(&container, "it"))
+        .collect();
+    texts.sort();
+    // Two readers from the second pair of starts on.
+    let expected = [1, 2, 3, 4, 4, 5, 5].map(|number| format!("line {number} of it"));
+    assert_eq!(texts, expected);
+}
+
+fn follows(stage: &Stage) -> usize {
+    let steps = stage.machine.steps();
+    steps.iter().filter(|step| *step == "follow").count()
+}
+
+#[tokio::test]
+async fn a_reader_who_comes_while_the_engine_is_away_gets_the_past_later() {
+    let stage = Stage::new().await;
+    let app = App::new();
+    app.runs(&stage).await;
+    stage.machine.engine_is_away(true);
+    let work = app.work(&stage, follow(StreamId::new(), 10));
+    stage.send(&[&work]).await;
+    let tried = |stage: &Stage| (follows(stage) > 0).then_some(());
+    stage.until("it was tried", tried).await;
+    stage.machine.engine_is_away(false);
+    let line = |stage: &Stage| stage.service_lines().first().cloned();
+    let line = stage.until("a line", line).await;
+    assert!(line.text.starts_with("line 1 of"), "{line:?}");
 }

@@ -10,8 +10,8 @@ use node::log_sink::LogSink;
 use node::runtime::simulated::SimulatedRuntime;
 use node::runtime::{
     BuildJob, ContainerFacts, ContainerJob, ContainerState, Created, Endpoint, EngineEvent,
-    EngineFacts, Exposure, FetchJob, ImageFacts, PortRoute, Probe, Resolved, Runtime, RuntimeError,
-    StepError, Tree,
+    EngineFacts, Exposure, FetchJob, ImageFacts, LogsFrom, PortRoute, Probe, Resolved, Runtime,
+    RuntimeError, StepError, Tree,
 };
 use shared::id::DeploymentId;
 use shared::simulation::{Effect, Gate};
@@ -254,12 +254,12 @@ impl Runtime for ChaosRuntime {
     async fn follow(
         &self,
         container: &str,
-        tail: u32,
+        from: &mut LogsFrom,
         log: &LogSink,
         cancel: &CancellationToken,
     ) -> Result<(), RuntimeError> {
         self.before().await;
-        self.engine.follow(container, tail, log, cancel).await
+        self.engine.follow(container, from, log, cancel).await
     }
 
     async fn listening(&self, container: &str) -> Vec<u16> {

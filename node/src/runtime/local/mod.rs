@@ -6,8 +6,8 @@ mod source;
 
 use super::{
     ContainerFacts, ContainerJob, ContainerState, Created, Endpoint, EngineEvent, EngineFacts,
-    EngineHealth, Exposure, FetchJob, ImageFacts, PortRoute, Probe, Runtime, RuntimeError,
-    StepError, Tree,
+    EngineHealth, Exposure, FetchJob, ImageFacts, LONGEST_TAIL, LogsFrom, PortRoute, Probe,
+    Runtime, RuntimeError, StepError, Tree,
 };
 use crate::config::{BuildLimits, NodeSettings};
 use crate::docker::{self, ContainerChange, Engine, EngineError, LogQuery};
@@ -288,19 +288,45 @@ impl Runtime for LocalRuntime {
     async fn follow(
         &self,
         container: &str,
-        tail: u32,
+        from: &mut LogsFrom,
         log: &LogSink,
         cancel: &CancellationToken,
     ) -> Result<(), RuntimeError> {
+        if *from == LogsFrom::Tail(0) {
+            // A place to go on from also when nothing is printed before the log ends.
+            let last = self.engine.last_log_time(container).await?;
+            *from = last.map_or(LogsFrom::START, LogsFrom::After);
+        }
+        let (tail, since) = match *from {
+            LogsFrom::Tail(lines) => (lines, None),
+            LogsFrom::After(moment) => (LONGEST_TAIL, Some(moment)),
+        };
         let query = LogQuery {
             tail,
-            since: None,
+            since,
             follow: true,
         };
+        let mut told = since;
         let mut lines = std::pin::pin!(self.engine.container_logs(container, query));
-        while let Some(Some(line)) = cancel.run_until_cancelled(lines.next()).await {
+        loop {
+            let Some(next) = cancel.run_until_cancelled(lines.next()).await else {
+                return Ok(());
+            };
+            let Some(line) = next else { break };
             let line = line?;
+            // The engine is asked for whole seconds.
+            if since.is_some_and(|since| line.at <= since) {
+                continue;
+            }
             log.line(line.stream, &line.text);
+            // The two streams of a container are not quite in order.
+            let last = told.map_or(line.at, |told| told.max(line.at));
+            told = Some(last);
+            *from = LogsFrom::After(last);
+        }
+        if told.is_none() {
+            // It had printed nothing.
+            *from = LogsFrom::START;
         }
         Ok(())
     }

@@ -10,10 +10,14 @@ mod source;
 pub use source::{Behaviour, Step};
 
 use super::{ContainerFacts, ContainerState, EngineEvent, PortRoute, RuntimeError};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
+
+/// The least time between two lines of a container.
+const TICK: TimeDelta = TimeDelta::nanoseconds(1);
 
 /// A machine in memory. Clones are the same machine.
 #[derive(Clone, Debug)]
@@ -46,6 +50,20 @@ pub struct SimulatedContainer {
     pub address: Ipv4Addr,
     answers: bool,
     exits: Option<i64>,
+    /// What it printed, and when: a line with each start.
+    printed: Vec<(DateTime<Utc>, String)>,
+}
+
+impl SimulatedContainer {
+    fn print(&mut self) {
+        let now = shared::clock::now();
+        // No two lines of a log are of one moment.
+        let after = self.printed.last().map(|(last, _)| *last + TICK);
+        let at = after.map_or(now, |after| after.max(now));
+        let number = self.printed.len() + 1;
+        let line = format!("line {number} of {}", self.facts.id);
+        self.printed.push((at, line));
+    }
 }
 
 impl Default for SimulatedRuntime {
@@ -108,6 +126,7 @@ impl SimulatedRuntime {
         if let Some(found) = self.machine().containers.get_mut(container) {
             found.state.restarts += 1;
             found.state.exit_code = exit_code;
+            found.print();
         }
         self.say(EngineEvent::Died {
             container: container.to_owned(),

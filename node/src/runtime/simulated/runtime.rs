@@ -5,8 +5,8 @@ use super::{SimulatedContainer, SimulatedRuntime};
 use crate::log_sink::LogSink;
 use crate::runtime::{
     ContainerFacts, ContainerJob, ContainerState, Created, Endpoint, EngineEvent, EngineFacts,
-    Exposure, FetchJob, ImageFacts, PortRoute, Probe, Resolved, Runtime, RuntimeError, StepError,
-    Tree,
+    Exposure, FetchJob, ImageFacts, LogsFrom, PortRoute, Probe, Resolved, Runtime, RuntimeError,
+    StepError, Tree,
 };
 use async_trait::async_trait;
 use shared::id::DeploymentId;
@@ -160,6 +160,7 @@ impl Runtime for SimulatedRuntime {
                 address,
                 answers,
                 exits,
+                printed: Vec::new(),
             },
         );
         Ok(Created {
@@ -174,6 +175,9 @@ impl Runtime for SimulatedRuntime {
             let found = machine.containers.get_mut(container);
             let found =
                 found.ok_or_else(|| RuntimeError::Refused("no such container".to_owned()))?;
+            if !found.state.running {
+                found.print();
+            }
             found.state.running = found.exits.is_none();
             if let Some(exit_code) = found.exits {
                 found.state.exit_code = exit_code;
@@ -248,15 +252,38 @@ impl Runtime for SimulatedRuntime {
     async fn follow(
         &self,
         container: &str,
-        tail: u32,
+        from: &mut LogsFrom,
         log: &LogSink,
         cancel: &CancellationToken,
     ) -> Result<(), RuntimeError> {
-        if tail > 0 {
-            log.line(LogStream::Stdout, &format!("a line of {container}"));
+        let mut happened = self.happened.subscribe();
+        self.machine().steps.push("follow".to_owned());
+        loop {
+            let (printed, runs) = {
+                let machine = self.engine_machine()?;
+                let found = machine.containers.get(container);
+                let found =
+                    found.ok_or_else(|| RuntimeError::Refused("no such container".to_owned()))?;
+                (found.printed.clone(), found.state.running)
+            };
+            let wanted = match *from {
+                LogsFrom::Tail(lines) => printed.len().saturating_sub(lines as usize),
+                LogsFrom::After(moment) => printed.partition_point(|(at, _)| *at <= moment),
+            };
+            for (_, line) in &printed[wanted..] {
+                log.line(LogStream::Stdout, line);
+            }
+            *from = printed
+                .last()
+                .map_or(LogsFrom::START, |(at, _)| LogsFrom::After(*at));
+            if !runs {
+                return Ok(());
+            }
+            match cancel.run_until_cancelled(happened.recv()).await {
+                Some(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) => {}
+                Some(Err(broadcast::error::RecvError::Closed)) | None => return Ok(()),
+            }
         }
-        cancel.cancelled().await;
-        Ok(())
     }
 
     async fn listening(&self, _: &str) -> Vec<u16> {
