@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing, or only white space.
-    #[error("a {kind} must not be empty")]
+    #[error("{kind} must not be empty")]
     Empty {
-        /// What was being named.
+        /// What was being named, with its article.
         kind: &'static str,
     },
     /// Too long.
-    #[error("a {kind} has at most {limit} characters; this one has {length}")]
+    #[error("{kind} has at most {limit} characters; this one has {length}")]
     TooLong {
-        /// What was being named.
+        /// What was being named, with its article.
         kind: &'static str,
         /// The limit, in characters.
         limit: usize,
@@ -25,9 +25,9 @@ pub enum NameError {
         length: usize,
     },
     /// Outside its grammar.
-    #[error("`{shown}` is not a {kind}: {rule}")]
+    #[error("`{shown}` is not {kind}: {rule}")]
     Grammar {
-        /// What was being named.
+        /// What was being named, with its article.
         kind: &'static str,
         /// What was given, escaped and cut to 80 characters.
         shown: String,
@@ -213,17 +213,17 @@ macro_rules! names {
 
 names! {
     /// The name of a deployment: a DNS label, unique among the deployments that are not destroyed.
-    DeploymentName, "deployment name", dns_label;
+    DeploymentName, "a deployment name", dns_label;
     /// The name of a node: a DNS label; its work queue is `work.<name>`.
-    NodeName, "node name", dns_label;
+    NodeName, "a node name", dns_label;
     /// The name of a service within a deployment: a DNS label, also its alias on the deployment's network.
-    ServiceName, "service name", dns_label;
+    ServiceName, "a service name", dns_label;
     /// The name of an environment variable in a container.
-    EnvKey, "environment variable name", env_key;
+    EnvKey, "an environment variable name", env_key;
     /// The key of a label.
-    LabelKey, "label key", label_key;
+    LabelKey, "a label key", label_key;
     /// The value of a label; may be empty.
-    LabelValue, "label value", label_value;
+    LabelValue, "a label value", label_value;
 }
 
 impl ServiceName {
@@ -241,6 +241,18 @@ mod tests {
 
     fn check(text: &str, right: bool) {
         assert_eq!(DeploymentName::parse(text).is_ok(), right, "{text:?}");
+    }
+
+    #[test]
+    fn what_is_refused_is_said_in_a_sentence() {
+        let refused = |text| EnvKey::parse(text).unwrap_err().to_string();
+        assert!(refused("A=B").starts_with("`A=B` is not an environment variable name: "));
+        assert_eq!(
+            refused(""),
+            "an environment variable name must not be empty"
+        );
+        let refused = NodeName::parse(&"x".repeat(64)).unwrap_err().to_string();
+        assert!(refused.starts_with("a node name has at most 63 characters"));
     }
 
     #[test]

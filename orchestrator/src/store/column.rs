@@ -71,7 +71,7 @@ impl<T: Serialize> IntoActiveValue<JsonText<T>> for JsonText<T> {
 
 /// A word that a row has and this release does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is not a {kind}")]
+#[error("`{found}` is not a value of {kind}")]
 pub(crate) struct UnknownWord {
     kind: &'static str,
     found: String,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 /// A ref, path or image reference that is refused, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{shown}` is not a {kind}: {rule}")]
+#[error("`{shown}` is not {kind}: {rule}")]
 pub struct SourceTextError {
-    /// What was expected.
+    /// What was expected, with its article.
     pub kind: &'static str,
     /// What was given, escaped and cut.
     pub shown: String,
@@ -39,7 +39,7 @@ fn git_ref(text: &str) -> Result<(), SourceTextError> {
         || text.split('/').any(|part| part.ends_with(".lock"))
         || text == "@";
     if wrong {
-        Err(refuse("Git ref", text, GIT_REF))
+        Err(refuse("a Git ref", text, GIT_REF))
     } else {
         Ok(())
     }
@@ -54,7 +54,7 @@ fn commit(text: &str) -> Result<(), SourceTextError> {
     if hex && (text.len() == 40 || text.len() == 64) {
         Ok(())
     } else {
-        Err(refuse("commit id", text, COMMIT))
+        Err(refuse("a commit id", text, COMMIT))
     }
 }
 
@@ -75,7 +75,7 @@ fn repo_path(text: &str) -> Result<(), SourceTextError> {
         || text.chars().any(|c| c.is_control() || c == '\\')
         || text.split('/').any(part_is_wrong);
     if wrong {
-        Err(refuse("path in the repository", text, REPO_PATH))
+        Err(refuse("a path in the repository", text, REPO_PATH))
     } else {
         Ok(())
     }
@@ -85,7 +85,7 @@ const IMAGE: &str =
     "an image reference such as `nginx:1.27` or `registry.example/team/app@sha256:…`";
 
 fn image(text: &str) -> Result<(), SourceTextError> {
-    let refused = || refuse("image reference", text, IMAGE);
+    let refused = || refuse("an image reference", text, IMAGE);
     if text.is_empty() || text.starts_with(['-', '/', '.']) {
         return Err(refused());
     }
@@ -139,7 +139,7 @@ const DIGEST: &str = "`sha256:` and 64 lower-case hexadecimal digits";
 fn digest(text: &str) -> Result<(), SourceTextError> {
     match text.strip_prefix("sha256:") {
         Some(hex) if hex.len() == 64 && commit(hex).is_ok() => Ok(()),
-        _ => Err(refuse("digest", text, DIGEST)),
+        _ => Err(refuse("a digest", text, DIGEST)),
     }
 }
 
@@ -290,6 +290,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_refused_is_said_in_a_sentence() {
+        let refused = ImageRef::parse("UPPER").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("`UPPER` is not an image reference: "),
+            "{refused}"
+        );
+        let refused = GitRef::parse("-x").unwrap_err().to_string();
+        assert!(refused.starts_with("`-x` is not a Git ref: "), "{refused}");
     }
 
     #[test]

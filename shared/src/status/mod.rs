@@ -59,7 +59,7 @@ macro_rules! words {
 
 /// A word that is not one of an enum's values: a row or a message from a newer release, or damage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is not a {kind}")]
+#[error("`{found}` is not a value of {kind}")]
 pub struct UnknownWord {
     /// The enum that was asked for.
     pub kind: &'static str,

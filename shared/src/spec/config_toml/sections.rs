@@ -94,7 +94,7 @@ fn config(reader: &mut Reader<'_>, root: &toml_edit::Table) -> Config {
     let dockerfile = accept(reader, dockerfile_found, |text| {
         RepoPath::parse(text).map_err(|error| {
             (
-                format!("`{}` is not a {}", error.shown, error.kind),
+                format!("`{}` is not {}", error.shown, error.kind),
                 format!("give {}", error.rule),
             )
         })
