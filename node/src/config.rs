@@ -1,5 +1,6 @@
 //! What an operator decides about a node.
 
+use crate::docker::Engine;
 use crate::error::StartError;
 use crate::git::{BuiltinImages, FetchLimits, FetchPolicy};
 use shared::name::{LabelKey, LabelValue, NodeName};
@@ -94,6 +95,9 @@ impl NodeSettings {
         let (pool, prefix) = self.network_pool;
         let pool_is_aligned =
             prefix <= 32 && u32::from(pool).checked_shl(u32::from(prefix)).unwrap_or(0) == 0;
+        // Makes nothing and reaches for nothing.
+        let engine = self.docker_host.clone().map(|host| Engine::new(Some(host)));
+        let engine_mistake = engine.and_then(Result::err).map(|error| error.to_string());
         let checks = [
             (
                 self.state_dir.as_os_str().is_empty(),
@@ -117,6 +121,7 @@ impl NodeSettings {
                     "the network pool {pool}/{prefix} must be a network with a prefix of 8 to 28, such as 10.201.0.0/16"
                 ),
             ),
+            (engine_mistake.is_some(), engine_mistake.unwrap_or_default()),
             (
                 self.build_limits.time < Duration::from_secs(1),
                 "the build time limit must be at least one second".to_owned(),

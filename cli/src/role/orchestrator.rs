@@ -50,15 +50,18 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         fetch_policy: arguments.git.policy(false),
         ..Settings::new(arguments.database.url)
     };
-    control_plane::start(
+    let started = control_plane::start(
         &mut services,
         settings,
         bus,
         arguments.listen.listen,
         admin_token,
     )
-    .await?;
-    let ended = services.run().await;
+    .await;
+    let ended = match started {
+        Ok(()) => services.run().await,
+        Err(error) => Err(error),
+    };
     amqp.close().await;
     ended
 }
