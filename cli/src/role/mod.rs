@@ -42,9 +42,10 @@ pub(crate) struct LogArgs {
     format: Format,
 }
 
-/// Libraries say what they do; a person wants to know what we do.
+/// Libraries say what they do; a person wants to know what we do. What lapin finds wrong with a
+/// connection or a channel we say ourselves, once and in our words; it says it several times a second.
 const DEFAULT_FILTER: &str =
-    "info,lapin=warn,sqlx=warn,sea_orm=warn,sea_orm_migration=warn,bollard=warn,hyper=warn";
+    "info,lapin=off,sqlx=warn,sea_orm=warn,sea_orm_migration=warn,bollard=warn,hyper=warn";
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Format {
