@@ -47,15 +47,16 @@ impl Subscriber {
     pub(super) async fn run(mut self) {
         let stop = self.stop.clone();
         let mut said = None;
+        let mut has_listened = false;
         while let Some(Some(session)) = stop.run_until_cancelled(self.next_session()).await {
-            let error = match self.listen(&session).await {
+            let error = match self.listen(&session, &mut has_listened).await {
                 Ended::Dropped => return,
                 Ended::Quiet => continue,
                 Ended::Failed(error) => error,
             };
             // A queue that is not declared yet is waited for, and said once.
             if said.as_ref() != Some(&error) {
-                tracing::warn!(subscription = ?self.subscription, %error, "not listening; trying again");
+                self.say(&error, has_listened);
                 said = Some(error);
             }
             if stop
@@ -64,6 +65,18 @@ impl Subscriber {
                 .is_none()
             {
                 return;
+            }
+        }
+    }
+
+    fn say(&self, error: &BusError, has_listened: bool) {
+        match (&self.subscription, error) {
+            // The first start of a node: its queue is declared once its heartbeat was heard.
+            (Subscription::Work(node), BusError::Unroutable { .. }) if !has_listened => {
+                tracing::info!(%node, "waiting for the orchestrator to know this node");
+            }
+            (subscription, error) => {
+                tracing::warn!(?subscription, %error, "not listening; trying again");
             }
         }
     }
@@ -78,13 +91,14 @@ impl Subscriber {
     }
 
     /// Listens on one connection, on a channel of its own.
-    async fn listen(&self, session: &Session) -> Ended {
+    async fn listen(&self, session: &Session, has_listened: &mut bool) -> Ended {
         let (channel, incoming) = match self.stop.run_until_cancelled(self.open(session)).await {
             Some(Ok(opened)) => opened,
             Some(Err(error)) => return Ended::Failed(error),
             None => return Ended::Dropped,
         };
         tracing::debug!(subscription = ?self.subscription, "listening");
+        *has_listened = true;
         let ended = self.forward(session, incoming).await;
         // Closing gives back what is not acknowledged. A channel that is gone already did so.
         if channel.status().connected() && close(&channel).await.is_err() {

@@ -29,10 +29,36 @@ pub(super) fn from_lapin(error: &lapin::Error) -> BusError {
     let reason = protocol.get_message().to_string();
     match protocol.kind() {
         // A queue or an exchange that is not there may still be declared by an orchestrator.
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => BusError::Unroutable { address: reason },
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => BusError::Unroutable {
+            address: missing(&reason).to_owned(),
+        },
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED) => {
             BusError::Refused { reason }
         }
         AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BusError::Away { reason },
+    }
+}
+
+/// What is not there, by `NOT_FOUND - no queue 'work.n1' in vhost '/'`.
+fn missing(reason: &str) -> &str {
+    reason.split('\'').nth(1).unwrap_or(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::protocol::AMQPError;
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        for (said, address) in [
+            ("NOT_FOUND - no queue 'work.n1' in vhost '/'", "work.n1"),
+            ("NOT_FOUND", "NOT_FOUND"),
+        ] {
+            let kind = AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND);
+            let error = ErrorKind::ProtocolError(AMQPError::new(kind, said.into())).into();
+            let address = address.to_owned();
+            assert_eq!(from_lapin(&error), BusError::Unroutable { address });
+        }
     }
 }
