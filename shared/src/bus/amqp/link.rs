@@ -24,6 +24,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_
 /// How often a connection that says nothing is looked at; lapin does not announce every loss.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a connection that is being opened is waited for when it is no longer wanted.
+const LEAVING: Duration = Duration::from_millis(500);
+
 /// A pause before trying again, different each time: a fleet does not return all at once.
 pub(super) fn pause() -> Duration {
     rand::rng().random_range(PAUSE.0..PAUSE.1)
@@ -173,9 +176,16 @@ impl Supervisor {
     async fn run(self) {
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
+            let mut opening = std::pin::pin!(self.open());
             let opened = tokio::select! {
-                () = stop.cancelled() => break,
-                opened = self.open() => opened,
+                () = stop.cancelled() => {
+                    // Left in the middle of it, lapin's thread would outlive the runtime and panic.
+                    if let Ok(Ok(session)) = tokio::time::timeout(LEAVING, opening).await {
+                        self.close(&session).await;
+                    }
+                    break;
+                }
+                opened = &mut opening => opened,
             };
             let reason = match opened {
                 Ok(session) => self.stay(session).await,
@@ -214,6 +224,7 @@ impl Supervisor {
             super::AmqpRole::Node(node) => format!("longshore node {node} ({})", self.purpose),
         };
         let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let stop = self.stop.clone();
         let runtime = lapin::runtime::default_runtime().map_err(|error| from_lapin(&error))?;
         // The socket has a limit of its own: lapin's thread would wait for the kernel's, minutes long.
         let connecting = Connection::connector(
@@ -221,8 +232,13 @@ impl Supervisor {
             runtime,
             async move |uri, runtime| {
                 let socket = AMQPUriTcpExt::connect_with_config_async(&uri, tls.as_ref(), &runtime);
-                let opened = tokio::time::timeout(STEP_TIMEOUT, socket).await;
-                Ok(opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+                let opened = tokio::time::timeout(STEP_TIMEOUT, stop.run_until_cancelled(socket));
+                let no_longer_wanted = || Err(std::io::ErrorKind::Interrupted.into());
+                let opened = match opened.await {
+                    Ok(opened) => opened.unwrap_or_else(no_longer_wanted),
+                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+                };
+                Ok(opened?)
             },
             properties,
         );

@@ -293,3 +293,48 @@ async fn a_broker_that_is_away_or_mute_is_waited_for_with_a_limit() {
     );
     bus.close().await;
 }
+
+#[test]
+fn a_bus_that_is_closed_while_it_connects_leaves_nothing_behind() {
+    let panics = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&panics);
+    std::panic::set_hook(Box::new(move |panic| {
+        heard.lock().unwrap().push(panic.to_string());
+    }));
+    for _ in 0..20 {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            drop(listener);
+            let bus = AmqpBus::start(AmqpOptions {
+                url: SecretString::from(format!("amqp://a:b@127.0.0.1:{port}/%2f")),
+                role: AmqpRole::Orchestrator,
+                tls: None,
+            })
+            .unwrap();
+            tokio::task::yield_now().await;
+            bus.close().await;
+        });
+        runtime.shutdown_background();
+    }
+    // lapin's threads end by themselves, well or not.
+    let begun = std::time::Instant::now();
+    while threads_of_lapin() > 0 && begun.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+    drop(std::panic::take_hook());
+    assert_eq!(*panics.lock().unwrap(), Vec::<String>::new());
+}
+
+fn threads_of_lapin() -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name.starts_with("lapin"))
+        .count()
+}
