@@ -224,11 +224,7 @@ async fn a_cancel_that_was_accepted_before_the_end_is_done_by_the_next_process()
     stage.machine.engine_is_away(true);
     let cancel = app.work(&stage, WorkAction::Cancel);
     stage.send(&[&cancel]).await;
-    let is_accepted = |stage: &Stage| {
-        let accepted = |report: &NodeReport| matches!(report, NodeReport::Accepted(receipt) if receipt.work_id == cancel.id);
-        stage.reports().iter().any(accepted).then_some(())
-    };
-    stage.until("it is accepted", is_accepted).await;
+    stage.until_accepted(&cancel).await;
     stage.kill();
     stage.machine.engine_is_away(false);
     stage.machine.behave(|behaviour| behaviour.answers = true);

@@ -257,11 +257,7 @@ async fn a_node_that_is_killed_while_it_adopts_goes_on() {
     stage.machine.engine_is_away(true);
     let adopt = adopt(&stage, &app, &running, 2);
     stage.send(&[&adopt]).await;
-    let is_accepted = |stage: &Stage| {
-        let accepted = |report: &NodeReport| matches!(report, NodeReport::Accepted(receipt) if receipt.work_id == adopt.id);
-        stage.reports().iter().any(accepted).then_some(())
-    };
-    stage.until("it is accepted", is_accepted).await;
+    stage.until_accepted(&adopt).await;
     stage.kill();
     stage.machine.engine_is_away(false);
     stage.start().await;
@@ -278,11 +274,7 @@ async fn a_node_stops_although_a_revision_waits_to_be_taken_up() {
     stage.machine.engine_is_away(true);
     let adopt = adopt(&stage, &app, &running, 2);
     stage.send(&[&adopt]).await;
-    let is_accepted = |stage: &Stage| {
-        let accepted = |report: &NodeReport| matches!(report, NodeReport::Accepted(receipt) if receipt.work_id == adopt.id);
-        stage.reports().iter().any(accepted).then_some(())
-    };
-    stage.until("it is accepted", is_accepted).await;
+    stage.until_accepted(&adopt).await;
     stage.stop().await;
     stage.machine.engine_is_away(false);
     stage.start().await;

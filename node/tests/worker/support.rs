@@ -336,6 +336,13 @@ impl Stage {
         self.until_finished(request).await;
     }
 
+    /// Waits until the node says that it has the request.
+    pub(crate) async fn until_accepted(&self, request: &WorkRequest) {
+        let accepts = |report: &NodeReport| matches!(report, NodeReport::Accepted(receipt) if receipt.work_id == request.id);
+        let is_accepted = |stage: &Self| stage.reports().iter().any(accepts).then_some(());
+        self.until("it is accepted", is_accepted).await;
+    }
+
     pub(crate) async fn until_finished(&self, request: &WorkRequest) {
         self.until("work is finished", |stage| {
             let is_it = |report: &NodeReport| matches!(report, NodeReport::Finished(receipt) if receipt.work_id == request.id);
