@@ -12,7 +12,7 @@ use crate::error::CommandError;
 use sea_orm::{ActiveValue::Set, EntityTrait, FromQueryResult};
 use shared::id::{DeploymentId, NodeId};
 use shared::message::{ServiceSelection, WorkAction};
-use shared::name::ServiceName;
+use shared::name::{NodeName, ServiceName};
 use shared::spec::DeploymentSpec;
 use shared::status::{ApplicationStatus, DesiredState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,10 @@ impl Store {
                 if services.is_empty()
                     && acted.status != ApplicationStatus::Stopped
                     && deployment.desired_state == DesiredState::Running => {}
-            Some(acted) => acting.order(acted, WorkAction::Start(ServiceSelection { services })),
+            Some(acted) => {
+                has_its_node(&tx, &deployment, acted).await?;
+                acting.order(acted, WorkAction::Start(ServiceSelection { services }));
+            }
             // What is being given up does not come back: its node may have ended it already.
             None if revisions
                 .open
@@ -129,6 +132,7 @@ impl Store {
                 deployment.name
             )));
         };
+        has_its_node(&tx, &deployment, acted).await?;
         let mut acting = Acting::new(self.incarnation(), &deployment);
         acting.order(acted, WorkAction::Restart(ServiceSelection { services }));
         wish(&tx, &deployment, DesiredState::Running).await?;
@@ -261,6 +265,31 @@ impl Acting<'_> {
                 now(),
             ));
         }
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Node {
+    name: NodeName,
+}
+
+/// Refuses what would wait for a node that was removed: what it had is made again elsewhere.
+async fn has_its_node(
+    tx: &Tx<'_>,
+    deployment: &deployment::Model,
+    acted: &Standing,
+) -> Result<(), CommandError> {
+    let removed: Vec<Node> = tx
+        .sql("SELECT name FROM nodes WHERE removed_at IS NOT NULL AND id = ")
+        .bind(acted.node_id)
+        .all(&**tx)
+        .await?;
+    match removed.first() {
+        None => Ok(()),
+        Some(node) => Err(CommandError::conflict(format!(
+            "node {}, where `{}` ran, was removed, and it is being moved: nothing of it can be started again there",
+            node.name, deployment.name
+        ))),
     }
 }
 

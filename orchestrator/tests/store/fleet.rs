@@ -152,6 +152,11 @@ both! {
         let gone = stage.commands.remove_node(one.id).await.unwrap_err();
         assert_eq!(gone.code(), "NOT_FOUND");
 
+        // It would be asked for of a node that nobody hears.
+        let restart = stage.commands.restart(free, Vec::new()).await.unwrap_err();
+        assert_eq!(restart.code(), "CONFLICT");
+        assert!(restart.to_string().contains("node n1, where `free` ran, was removed"), "{restart}");
+
         // Nobody waits for what is destroyed there now.
         stage.commands.destroy(free_twin, false).await.unwrap();
         assert!(stage.queries.deployment_by_name("twin").await.unwrap().is_some());
