@@ -4,6 +4,7 @@ use crate::output;
 use crate::paths::TOKEN_FILE;
 use anyhow::{Context, bail};
 use rand::TryRngCore;
+use schema::TOKEN_MIN_BYTES;
 use secrecy::SecretString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -23,7 +24,7 @@ pub(super) fn given(file: Option<&Path>) -> anyhow::Result<Option<SecretString>>
             .into_string()
             .ok()
             .with_context(|| format!("{VARIABLE} is not text"))?;
-        return vet(&text, VARIABLE, "set one, of at least 16 bytes").map(Some);
+        return vet(&text, VARIABLE, "set one").map(Some);
     }
     file.map(read).transpose()
 }
@@ -50,14 +51,14 @@ fn read(path: &Path) -> anyhow::Result<SecretString> {
     vet(
         text.trim_end_matches(['\r', '\n']),
         &path.display().to_string(),
-        "write one there, of at least 16 bytes",
+        "write one there",
     )
 }
 
 /// An empty token would let everybody in, so it stops the start; the rest is the server's to judge.
 fn vet(text: &str, place: &str, remedy: &str) -> anyhow::Result<SecretString> {
     if text.trim().is_empty() {
-        bail!("the admin token in {place} is empty: {remedy}");
+        bail!("the admin token in {place} is empty: {remedy}, of at least {TOKEN_MIN_BYTES} bytes");
     }
     Ok(SecretString::from(text))
 }
