@@ -7,11 +7,11 @@ use crate::client::document::Document;
 use crate::client::model::{LogLine, Only, Revision};
 use crate::client::{Client, ClientError, SocketEvent};
 use crate::exit::{Exit, Failure};
-use crate::follow::{OVERLAP, Told};
+use crate::follow::{OVERLAP, Pauses, Told};
 use crate::output::{self, Format};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// Show what a deployment's services print, or how a revision was built.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,9 +46,6 @@ pub(crate) struct Arguments {
 /// line may take longer, since a node has to be asked.
 const QUIET: Duration = Duration::from_millis(500);
 const FIRST_LINE: Duration = Duration::from_secs(3);
-/// The first wait before connecting again, doubled each time up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// As far back as a revision is looked for by its number.
 const REVISIONS: u32 = 200;
 
@@ -116,7 +113,7 @@ async fn read(
     most: Option<u64>,
 ) -> Result<Vec<LogLine>, Failure> {
     let mut told = Told::new(document, arguments.server.output, arguments.follow);
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new();
     loop {
         let before = told.count();
         match attempt(
@@ -133,10 +130,9 @@ async fn read(
             Err(Trouble::Client(error)) if arguments.follow && error.is_transient() => {
                 output::note(&format!("{error}; connecting again"));
                 if told.count() > before {
-                    pause = FIRST_PAUSE;
+                    pauses.reset();
                 }
-                sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pauses.wait().await;
                 if document == Document::ServiceLog {
                     variables["tail"] = json!(OVERLAP);
                 }

@@ -7,11 +7,13 @@
 mod lines;
 mod outcome;
 mod progress;
+mod reconnect;
 mod removal;
 
 pub(crate) use lines::{OVERLAP, Told};
 pub(crate) use outcome::Outcome;
 pub(crate) use progress::Progress;
+pub(crate) use reconnect::Pauses;
 pub(crate) use removal::until_removed;
 
 use crate::client::document::Document;
@@ -23,13 +25,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::status::ApplicationStatus;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long the build log may take to be complete once the revision is decided.
 const LOG_GRACE: Duration = Duration::from_secs(5);
-/// The first wait before connecting again, doubled each time up to the longest.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Which revision is followed.
 #[derive(Clone, Debug)]
@@ -81,7 +80,7 @@ struct Steps {
 
 impl Follower<'_> {
     async fn until_decided(&mut self, progress: &mut Progress) -> Result<Outcome, Failure> {
-        let mut backoff = FIRST_BACKOFF;
+        let mut pauses = Pauses::new();
         loop {
             let before = (self.last_seq, self.last_line);
             match self.attempt(progress).await {
@@ -89,11 +88,9 @@ impl Follower<'_> {
                 Err(Trouble::Client(error)) if error.is_transient() => {
                     progress.note(&format!("{error}; connecting again"));
                     if before != (self.last_seq, self.last_line) {
-                        backoff = FIRST_BACKOFF;
+                        pauses.reset();
                     }
-                    // Several clients that lost one server shall not all come back at one instant.
-                    sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
-                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                    pauses.wait().await;
                 }
                 Err(Trouble::Client(error)) => return Err(error.into()),
                 Err(Trouble::Output(error)) => return Err(error.into()),

@@ -1,6 +1,6 @@
 //! Following a deployment until nothing of it is left.
 
-use super::{FIRST_BACKOFF, LONGEST_BACKOFF, Progress, Trouble};
+use super::{Pauses, Progress, Trouble};
 use crate::client::document::Document;
 use crate::client::model::{Deployment, Only};
 use crate::client::{Client, ClientError, SocketEvent};
@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use serde_json::json;
 use shared::status::ApplicationStatus;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// Waits until the deployment is DESTROYED; whether it was before `time_limit` had passed.
 pub(crate) async fn until_removed(
@@ -18,13 +18,12 @@ pub(crate) async fn until_removed(
     time_limit: Duration,
 ) -> Result<bool, Failure> {
     let removal = async {
-        let mut backoff = FIRST_BACKOFF;
+        let mut pauses = Pauses::new();
         loop {
             match attempt(client, deployment_id).await {
                 Err(Trouble::Client(error)) if error.is_transient() => {
                     progress.note(&format!("{error}; connecting again"));
-                    sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
-                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                    pauses.wait().await;
                 }
                 Err(Trouble::Client(error)) => return Err(error.into()),
                 Err(Trouble::Output(error)) => return Err(error.into()),
